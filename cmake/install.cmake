@@ -1,0 +1,25 @@
+# Where everything goes. mount(8) looks for mount.fuse.mvccfs in /sbin, which is the default sbindir of a
+# system's /usr.
+set(mvccfs_public_headers mvcc/mvcc.h mvcc/engine.h mvcc/bytes.h mvcc/error.h)
+
+if(TARGET mvccfs)
+	install(TARGETS mvccfs RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
+	set(link "\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SBINDIR}/mount.fuse.mvccfs")
+	install(CODE "file(CREATE_LINK mvccfs \"${link}\" SYMBOLIC)\nmessage(STATUS \"Installing: ${link}\")")
+endif()
+if(TARGET mvccctl)
+	install(TARGETS mvccctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+
+install(TARGETS mvcc mvcc_shared
+	ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+	LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES ${mvccfs_public_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mvcc)
+configure_file(cmake/mvcc.pc.in ${PROJECT_BINARY_DIR}/mvcc.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/mvcc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+foreach(section 1 3 5 7 8)
+	file(GLOB pages CONFIGURE_DEPENDS man/*.${section})
+	install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
+endforeach()
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

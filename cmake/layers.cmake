@@ -1,0 +1,31 @@
+# Fails when a source file includes what its layer may not know. Run as: cmake -DSOURCE=DIR -P layers.cmake
+set(bad "")
+
+# forbid(FOLDER EXCEPT REGEX): no file of FOLDER includes what REGEX matches; EXCEPT is a regex of file names.
+function(forbid folder except regex)
+	file(GLOB files ${SOURCE}/${folder}/*.[ch])
+	foreach(file IN LISTS files)
+		get_filename_component(name ${file} NAME)
+		if(except AND name MATCHES "${except}")
+			continue()
+		endif()
+		file(STRINGS ${file} hits REGEX "^[ \t]*#[ \t]*include[ \t]*[<\"](${regex})")
+		foreach(hit IN LISTS hits)
+			message(NOTICE "${folder}/${name}: ${hit}")
+			set(bad "${bad}." PARENT_SCOPE)
+			set(bad "${bad}.")
+		endforeach()
+	endforeach()
+endfunction()
+
+forbid(mvcc "" "fs/|rocks_backend/|tools/|tests/|fuse|rocksdb/|json")
+forbid(rocks_backend "" "fs/|tools/|tests/|fuse|mvcc/mvcc_int|mvcc/mvcc\\.h|json")
+forbid(fs "^main\\.c$" "rocks_backend/")
+forbid(fs "" "tools/|tests/|rocksdb/|mvcc/mvcc_int")
+forbid(fs "^fuse_ops\\.c$" "fuse_lowlevel|fuse3/fuse_lowlevel")
+forbid(tools "" "tests/|rocksdb/|fuse|mvcc/mvcc_int")
+
+if(bad)
+	message(FATAL_ERROR "includes against the layers, see above")
+endif()
+message(NOTICE "all includes follow the layers")

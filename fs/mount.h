@@ -1,0 +1,40 @@
+/*
+ * A mounted tree: what main() asks of the part that talks to the kernel.
+ */
+#ifndef FS_MOUNT_H
+#define FS_MOUNT_H
+
+#include "fs/ns.h"
+
+enum mount_revdir {
+	REVDIR_HIDDEN,   /* @rev answers by name and is in no listing */
+	REVDIR_VISIBLE,  /* and the root lists it */
+	REVDIR_DISABLED, /* it answers to nothing */
+};
+
+struct mount_config {
+	struct mvcc *db;
+	struct ns *ns;
+	const char *program;       /* argv[0] */
+	const char *db_path;       /* as shown by df and by @ctl */
+	const char *mountpoint;
+	const char *fuse_options;  /* "allow_other,ro", for libfuse; may be empty */
+	const char *revname;       /* "@rev" */
+	enum mount_revdir revdir;
+	mvcc_rev_t root_rev;       /* mount this revision, read-only; 0: the live tree */
+	bool revperm_both;         /* the past also asks today's permissions */
+	bool debug;                /* libfuse prints every request */
+	bool single_thread;
+	void (*ready)(void *arg);  /* called once, when the kernel has been answered */
+	void *ready_arg;
+	void (*log)(void *arg, int priority, const char *text);
+	void *log_arg;
+};
+
+/*
+ * Mounts, serves until unmounted (or SIGTERM, SIGINT), unmounts. Blocks SIGTERM, SIGINT and SIGHUP in
+ * all threads but its own. 0, or a negative code; what libfuse had to say went to stderr.
+ */
+int mount_serve(const struct mount_config *config);
+
+#endif

@@ -1,0 +1,1617 @@
+/*
+ * The live tree: names and attributes. Every change is one transaction, tried again when another
+ * change came in between. Locks keep apart what this process does to one inode; what makes a change
+ * right against everybody else (another transaction, a restore) is the transaction's validation.
+ */
+#include "fs/ns_int.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/xattr.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { INO_RANGE = 4096, RETRIES = 1000 };
+
+int64_t ns_time_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int64_t ns_time_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ---- locks ------------------------------------------------------------------------------------- */
+
+static unsigned stripe_index(uint64_t ino)
+{
+	return (unsigned)((ino * 0x9e3779b97f4a7c15u) >> 32) % NS_STRIPES;
+}
+
+pthread_rwlock_t *stripe_of(struct ns *ns, uint64_t ino)
+{
+	return &ns->stripes[stripe_index(ino)];
+}
+
+void lock_set(struct ns *ns, struct lock_set *set, const uint64_t *inos, unsigned n)
+{
+	set->n = 0;
+	for (unsigned i = 0; i < n; i++) {
+		unsigned stripe = stripe_index(inos[i]);
+		unsigned at = 0;
+
+		if (inos[i] == 0)
+			continue;
+		while (at < set->n && set->stripe[at] < stripe)
+			at++;
+		if (at < set->n && set->stripe[at] == stripe)
+			continue;
+		memmove(&set->stripe[at + 1], &set->stripe[at], (set->n - at) * sizeof(set->stripe[0]));
+		set->stripe[at] = stripe;
+		set->n++;
+	}
+	for (unsigned i = 0; i < set->n; i++)
+		pthread_rwlock_wrlock(&ns->stripes[set->stripe[i]]);
+}
+
+void unlock_set(struct ns *ns, struct lock_set *set)
+{
+	while (set->n)
+		pthread_rwlock_unlock(&ns->stripes[set->stripe[--set->n]]);
+}
+
+/* ---- numbers and paths ------------------------------------------------------------------------- */
+
+int new_ino(struct ns *ns, uint64_t *out)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&ns->ino_lock);
+	if (ns->next_ino == ns->end_ino) {
+		uint64_t first;
+
+		err = mvcc_reserve(ns->db, "ino", INO_RANGE, &first);
+		if (!err) {
+			/* The counter begins at 1; inode 1 is the root. */
+			ns->next_ino = first + NS_ROOT;
+			ns->end_ino = ns->next_ino + INO_RANGE;
+		}
+	}
+	if (!err)
+		*out = ns->next_ino++;
+	pthread_mutex_unlock(&ns->ino_lock);
+	return err;
+}
+
+/*
+ * Paths of directories, for the story of each commit. A slot is right as long as no directory was
+ * renamed or removed since it was filled.
+ */
+int dir_path(struct ns *ns, uint64_t dir, struct buf *out)
+{
+	struct ns_path_slot *slot = &ns->paths[dir % NS_PATHS];
+	uint64_t epoch;
+	int err = 0;
+
+	pthread_mutex_lock(&ns->path_lock);
+	epoch = ns->path_epoch;
+	if (slot->dir == dir && slot->epoch == epoch) {
+		err = buf_copy(out, slice_buf(&slot->path));
+		pthread_mutex_unlock(&ns->path_lock);
+		return err;
+	}
+	pthread_mutex_unlock(&ns->path_lock);
+	err = ns_path(ns, dir, out);
+	if (err)
+		return err;
+	pthread_mutex_lock(&ns->path_lock);
+	if (ns->path_epoch == epoch && buf_copy(&slot->path, slice_buf(out)) == 0) {
+		slot->dir = dir;
+		slot->epoch = epoch;
+	} else {
+		slot->dir = 0;
+	}
+	pthread_mutex_unlock(&ns->path_lock);
+	return 0;
+}
+
+void paths_forget(struct ns *ns)
+{
+	pthread_mutex_lock(&ns->path_lock);
+	ns->path_epoch++;
+	pthread_mutex_unlock(&ns->path_lock);
+}
+
+static int name_path(struct ns *ns, uint64_t dir, struct slice name, struct buf *out)
+{
+	int err = dir_path(ns, dir, out);
+
+	if (!err && out->len > 1)
+		err = buf_put(out, "/", 1);
+	return err ? err : buf_put_slice(out, name);
+}
+
+int ns_path(struct ns *ns, uint64_t ino, struct buf *out)
+{
+	struct mvcc_view *view;
+	int err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+
+	if (err)
+		return err;
+	err = ns_at_path(view, ino, out);
+	mvcc_view_close(view);
+	return err;
+}
+
+/* ---- rows in a transaction --------------------------------------------------------------------- */
+
+int put_row(struct mvcc_txn *txn, uint64_t ino, const struct row_inode *row)
+{
+	struct buf key = { 0 }, value = { 0 };
+	int err;
+
+	err = row_inode_key(&key, ino);
+	if (!err)
+		err = row_inode_encode(&value, row);
+	if (!err)
+		err = mvcc_txn_put(txn, slice_buf(&key), slice_buf(&value), NULL, 0);
+	buf_release(&key);
+	buf_release(&value);
+	return err;
+}
+
+int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t ino, uint8_t type)
+{
+	struct buf key = { 0 }, value = { 0 };
+	int err;
+
+	err = row_dirent_key(&key, dir, name);
+	if (!err)
+		err = row_dirent_encode(&value, ino, type);
+	if (!err)
+		err = mvcc_txn_put(txn, slice_buf(&key), slice_buf(&value), NULL, 0);
+	buf_release(&key);
+	buf_release(&value);
+	return err;
+}
+
+static int del_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name)
+{
+	struct buf key = { 0 };
+	int err = row_dirent_key(&key, dir, name);
+
+	if (!err)
+		err = mvcc_txn_del(txn, slice_buf(&key));
+	buf_release(&key);
+	return err;
+}
+
+static int put_link(struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct slice name)
+{
+	struct buf key = { 0 };
+	int err = row_link_key(&key, ino, dir, name);
+
+	if (!err)
+		err = mvcc_txn_put(txn, slice_buf(&key), slice_of(NULL, 0), NULL, 0);
+	buf_release(&key);
+	return err;
+}
+
+static int del_link(struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct slice name)
+{
+	struct buf key = { 0 };
+	int err = row_link_key(&key, ino, dir, name);
+
+	if (!err)
+		err = mvcc_txn_del(txn, slice_buf(&key));
+	buf_release(&key);
+	return err;
+}
+
+struct touch {
+	int64_t now_ns;
+	int64_t nlink;
+};
+
+static int touch_row(const void *arg, struct slice old, struct buf *out)
+{
+	struct row_inode row;
+	struct touch t;
+	int err;
+
+	memcpy(&t, arg, sizeof(t));
+	err = row_inode_decode(old, &row);
+	if (err)
+		return err;
+	if (row.mtime_ns < t.now_ns)
+		row.mtime_ns = t.now_ns;
+	if (row.ctime_ns < t.now_ns)
+		row.ctime_ns = t.now_ns;
+	row.nlink = (uint64_t)((int64_t)row.nlink + t.nlink);
+	return row_inode_encode(out, &row);
+}
+
+int touch_dir(struct mvcc_txn *txn, uint64_t dir, int64_t now, int64_t nlink)
+{
+	struct touch t = { now, nlink };
+	struct buf key = { 0 };
+	int err = row_inode_key(&key, dir);
+
+	if (!err)
+		err = mvcc_txn_update(txn, slice_buf(&key), touch_row, &t, sizeof(t));
+	buf_release(&key);
+	return err;
+}
+
+static int expect_exists(struct mvcc_txn *txn, uint64_t ino)
+{
+	struct buf key = { 0 };
+	int err = row_inode_key(&key, ino);
+
+	if (!err)
+		err = mvcc_txn_expect_exists(txn, slice_buf(&key));
+	buf_release(&key);
+	return err;
+}
+
+/* Reads that the commit validates. */
+static int get_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t *ino, uint8_t *type)
+{
+	struct mvcc_item item = { 0 };
+	struct buf key = { 0 };
+	int err;
+
+	err = row_dirent_key(&key, dir, name);
+	if (!err)
+		err = mvcc_txn_get(txn, slice_buf(&key), &item);
+	if (!err)
+		err = row_dirent_decode(item.value, ino, type);
+	mvcc_item_release(&item);
+	buf_release(&key);
+	return err;
+}
+
+static int get_row(struct mvcc_txn *txn, uint64_t ino, struct held_row *out)
+{
+	struct held_row held = { 0 };
+	struct buf key = { 0 };
+	int err;
+
+	err = row_inode_key(&key, ino);
+	if (!err)
+		err = mvcc_txn_get(txn, slice_buf(&key), &held.item);
+	if (!err)
+		err = row_inode_decode(held.item.value, &held.row);
+	buf_release(&key);
+	if (err)
+		held_row_release(&held);
+	else
+		*out = held;
+	return err;
+}
+
+/* A directory that gets a name: it must be one, and must still be there at commit. */
+static int need_dir(struct mvcc_txn *txn, uint64_t dir, struct row_inode *out)
+{
+	struct held_row held = { 0 };
+	int err;
+
+	err = src_row((struct ns_src){ .txn = txn }, dir, &held);
+	if (!err && !S_ISDIR(held.row.mode))
+		err = -ENOTDIR;
+	if (!err)
+		err = expect_exists(txn, dir);
+	if (!err) {
+		*out = held.row;
+		out->name = out->content = slice_of(NULL, 0);
+	}
+	held_row_release(&held);
+	return err;
+}
+
+/* -ENOTEMPTY if the directory has entries; and it must have none at commit, either. */
+static int need_empty(struct mvcc_txn *txn, uint64_t dir)
+{
+	struct buf start = { 0 }, end = { 0 };
+	const struct mvcc_item *item;
+	struct mvcc_cursor *c = NULL;
+	struct slice key;
+	int err;
+
+	err = row_bounds(ROW_DIRENT, dir, &start, &end);
+	if (!err)
+		err = mvcc_txn_peek_cursor_open(txn, slice_buf(&start), slice_buf(&end), &c);
+	if (!err)
+		err = mvcc_cursor_next(c, &key, &item);
+	mvcc_cursor_close(c);
+	if (err > 0)
+		err = -ENOTEMPTY;
+	if (!err)
+		err = mvcc_txn_expect_empty(txn, slice_buf(&start), slice_buf(&end));
+	buf_release(&start);
+	buf_release(&end);
+	return err;
+}
+
+/* ---- one change -------------------------------------------------------------------------------- */
+
+/* A change under way: its body fills the transaction, from the state that the transaction reads. */
+struct change {
+	struct ns *ns;
+	const struct ns_who *who;
+	const char *op;
+	struct buf path, path2;
+	int64_t now;
+	mvcc_rev_t rev;       /* of the commit */
+};
+
+static int change_run(struct change *c, int (*body)(struct change *c, struct mvcc_txn *txn, void *arg), void *arg)
+{
+	struct mvcc_story story = {
+		.uid = c->who->uid,
+		.gid = c->who->gid,
+		.pid = c->who->pid,
+		.comm = c->who->comm,
+		.op = c->op,
+		.path = slice_buf(&c->path),
+		.path2 = slice_buf(&c->path2),
+	};
+	struct mvcc_txn *txn;
+	int err;
+
+	c->now = ns_time_ns();
+	for (int try = 0; try < RETRIES; try++) {
+		err = mvcc_txn_begin(c->ns->db, &txn);
+		if (err)
+			break;
+		err = body(c, txn, arg);
+		if (err)
+			mvcc_txn_abort(txn);
+		else
+			err = mvcc_txn_commit(txn, &story, MVCC_COMMIT_WAIT, &c->rev);
+		if (err != MVCC_ECONFLICT)
+			break;
+	}
+	buf_release(&c->path);
+	buf_release(&c->path2);
+	return err;
+}
+
+static int live_view_getattr(struct ns *ns, uint64_t ino, struct ns_attr *out)
+{
+	struct mvcc_view *view;
+	int err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+
+	if (err)
+		return err;
+	err = ns_at_getattr(view, ino, out);
+	mvcc_view_close(view);
+	return err;
+}
+
+/* ---- making names ------------------------------------------------------------------------------ */
+
+struct make {
+	uint64_t dir, ino;
+	struct slice name;
+	uint32_t mode;
+	uint64_t rdev;
+	struct slice target;
+	struct ns_attr *out;
+};
+
+static int make_body(struct change *c, struct mvcc_txn *txn, void *arg)
+{
+	struct make *m = arg;
+	struct row_inode parent;
+	struct row_inode row = {
+		.mode = m->mode,
+		.uid = c->who->uid,
+		.gid = c->who->gid,
+		.rdev = m->rdev,
+		.nlink = S_ISDIR(m->mode) ? 2 : 1,
+		.size = m->target.len,
+		.atime_ns = c->now,
+		.mtime_ns = c->now,
+		.ctime_ns = c->now,
+		.btime_ns = c->now,
+		.inlined = true,
+		.parent = m->dir,
+		.name = m->name,
+		.content = m->target,
+	};
+	uint64_t other;
+	uint8_t type;
+	int err;
+
+	err = need_dir(txn, m->dir, &parent);
+	if (err)
+		return err;
+	err = get_dirent(txn, m->dir, m->name, &other, &type);
+	if (err != -ENOENT)
+		return err ? err : -EEXIST;
+	if (parent.mode & S_ISGID) {
+		row.gid = parent.gid;
+		if (S_ISDIR(row.mode))
+			row.mode |= S_ISGID;
+	}
+	err = put_row(txn, m->ino, &row);
+	if (!err)
+		err = put_dirent(txn, m->dir, m->name, m->ino, NS_TYPE_OF(row.mode));
+	if (!err)
+		err = touch_dir(txn, m->dir, c->now, S_ISDIR(row.mode) ? 1 : 0);
+	row_to_attr(m->ino, &row, NULL, m->out);
+	return err;
+}
+
+static int make_name(struct ns *ns, const struct ns_who *who, const char *op, struct make *m)
+{
+	struct change c = { .ns = ns, .who = who, .op = op };
+	struct lock_set locks;
+	int err;
+
+	err = new_ino(ns, &m->ino);
+	if (!err)
+		err = name_path(ns, m->dir, m->name, &c.path);
+	if (err) {
+		buf_release(&c.path);
+		return err;
+	}
+	lock_set(ns, &locks, &m->dir, 1);
+	if (pending_find(ns, m->dir, m->name)) {
+		buf_release(&c.path);
+		err = -EEXIST;
+	} else {
+		err = change_run(&c, make_body, m);
+	}
+	unlock_set(ns, &locks);
+	m->out->rev = m->out->create_rev = c.rev;
+	m->out->version = 1;
+	return err;
+}
+
+int ns_mkdir(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, uint32_t mode,
+	     struct ns_attr *out)
+{
+	struct make m = { .dir = dir, .name = name, .mode = S_IFDIR | (mode & 07777), .out = out };
+
+	return make_name(ns, who, "mkdir", &m);
+}
+
+int ns_mknod(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, uint32_t mode,
+	     uint64_t rdev, struct ns_attr *out)
+{
+	struct make m = { .dir = dir, .name = name, .mode = mode & (S_IFMT | 07777), .rdev = rdev, .out = out };
+
+	if ((mode & S_IFMT) == 0)
+		m.mode |= S_IFREG;
+	if (!S_ISBLK(m.mode) && !S_ISCHR(m.mode))
+		m.rdev = 0;
+	return make_name(ns, who, "mknod", &m);
+}
+
+int ns_symlink(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct slice target,
+	       struct ns_attr *out)
+{
+	struct make m = { .dir = dir, .name = name, .mode = S_IFLNK | 0777, .target = target, .out = out };
+
+	if (target.len == 0)
+		return -ENOENT;
+	if (target.len > NS_SYMLINK_MAX)
+		return -ENAMETOOLONG;
+	return make_name(ns, who, "symlink", &m);
+}
+
+struct link_arg {
+	uint64_t ino, dir;
+	struct slice name;
+};
+
+static int link_body(struct change *c, struct mvcc_txn *txn, void *arg)
+{
+	struct link_arg *l = arg;
+	struct held_row held = { 0 };
+	struct row_inode parent;
+	uint64_t other;
+	uint8_t type;
+	int err;
+
+	err = need_dir(txn, l->dir, &parent);
+	if (err)
+		return err;
+	err = get_dirent(txn, l->dir, l->name, &other, &type);
+	if (err != -ENOENT)
+		return err ? err : -EEXIST;
+	err = get_row(txn, l->ino, &held);
+	if (!err && S_ISDIR(held.row.mode))
+		err = -EPERM;
+	if (!err && held.row.nlink >= NS_LINK_MAX)
+		err = -EMLINK;
+	if (!err) {
+		held.row.nlink++;
+		held.row.ctime_ns = c->now;
+		err = put_row(txn, l->ino, &held.row);
+	}
+	if (!err)
+		err = put_dirent(txn, l->dir, l->name, l->ino, NS_TYPE_OF(held.row.mode));
+	if (!err)
+		err = put_link(txn, l->ino, l->dir, l->name);
+	if (!err)
+		err = touch_dir(txn, l->dir, c->now, 0);
+	held_row_release(&held);
+	return err;
+}
+
+int ns_link(struct ns *ns, const struct ns_who *who, uint64_t ino, uint64_t dir, struct slice name,
+	    struct ns_attr *out)
+{
+	struct change c = { .ns = ns, .who = who, .op = "link" };
+	struct link_arg l = { ino, dir, name };
+	struct lock_set locks;
+	int err;
+
+	err = settle_name(ns, dir, name);
+	if (!err)
+		err = settle_ino(ns, ino);
+	if (!err)
+		err = name_path(ns, dir, name, &c.path);
+	if (!err)
+		err = ns_path(ns, ino, &c.path2);
+	if (err) {
+		buf_release(&c.path);
+		buf_release(&c.path2);
+		return err;
+	}
+	lock_set(ns, &locks, (uint64_t[]){ ino, dir }, 2);
+	err = change_run(&c, link_body, &l);
+	unlock_set(ns, &locks);
+	return err ? err : ns_getattr(ns, ino, out);
+}
+
+/* ---- removing names ---------------------------------------------------------------------------- */
+
+/* Another link of `ino` than (dir, name) becomes its first: its place is taken from the L rows. */
+static int promote_link(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *name)
+{
+	struct buf start = { 0 }, end = { 0 };
+	const struct mvcc_item *item;
+	struct mvcc_cursor *c = NULL;
+	struct row_key k = { 0 };
+	struct slice key;
+	int err;
+
+	err = row_bounds(ROW_LINK, ino, &start, &end);
+	if (!err)
+		err = mvcc_txn_cursor_open(txn, slice_buf(&start), slice_buf(&end), &c);
+	if (!err)
+		err = mvcc_cursor_next(c, &key, &item);
+	if (err == 0)
+		err = MVCC_ECORRUPT; /* nlink counts a link that is nowhere */
+	else if (err > 0)
+		err = row_key_decode(key, &k);
+	if (!err)
+		err = buf_copy(name, k.tail);
+	mvcc_cursor_close(c);
+	if (!err) {
+		row->parent = k.dir;
+		row->name = slice_buf(name);
+		err = del_link(txn, ino, row->parent, row->name);
+	}
+	buf_release(&start);
+	buf_release(&end);
+	return err;
+}
+
+/* Removes the name (dir, name) of a file from its inode; the entry itself is the caller's. `*last`: it was the last. */
+static int drop_file_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct slice name,
+			  bool *last)
+{
+	struct held_row held = { 0 };
+	struct buf key = { 0 }, first = { 0 };
+	int err;
+
+	err = get_row(txn, ino, &held);
+	if (err)
+		return err;
+	*last = held.row.nlink <= 1;
+	if (*last) {
+		err = row_inode_key(&key, ino);
+		if (!err)
+			err = mvcc_txn_del(txn, slice_buf(&key));
+		if (!err && held.row.alloc)
+			err = content_drop_rows(txn, ROW_EXTENT, ino);
+		if (!err)
+			err = content_drop_rows(txn, ROW_XATTR, ino);
+	} else {
+		held.row.nlink--;
+		held.row.ctime_ns = c->now;
+		if (held.row.parent == dir && slice_eq(held.row.name, name))
+			err = promote_link(txn, ino, &held.row, &first);
+		else
+			err = del_link(txn, ino, dir, name);
+		if (!err)
+			err = put_row(txn, ino, &held.row);
+	}
+	held_row_release(&held);
+	buf_release(&key);
+	buf_release(&first);
+	return err;
+}
+
+/* Removes an empty directory's rows; the entry is the caller's. */
+static int drop_dir(struct mvcc_txn *txn, uint64_t ino)
+{
+	struct held_row held = { 0 };
+	struct buf key = { 0 };
+	int err;
+
+	err = get_row(txn, ino, &held);
+	if (!err)
+		err = need_empty(txn, ino);
+	if (!err)
+		err = row_inode_key(&key, ino);
+	if (!err)
+		err = mvcc_txn_del(txn, slice_buf(&key));
+	if (!err)
+		err = content_drop_rows(txn, ROW_XATTR, ino);
+	held_row_release(&held);
+	buf_release(&key);
+	return err;
+}
+
+struct remove {
+	uint64_t dir, ino; /* ino: what the caller has locked */
+	struct slice name;
+	bool rmdir;
+	bool last;
+};
+
+static int remove_body(struct change *c, struct mvcc_txn *txn, void *arg)
+{
+	struct remove *r = arg;
+	uint64_t ino;
+	uint8_t type;
+	int err;
+
+	err = get_dirent(txn, r->dir, r->name, &ino, &type);
+	if (err)
+		return err;
+	if (ino != r->ino)
+		return -ESTALE; /* the name means another inode now: lock that one */
+	if (r->rmdir != (type == NS_TYPE_OF(S_IFDIR)))
+		return r->rmdir ? -ENOTDIR : -EISDIR;
+	r->last = true;
+	err = r->rmdir ? drop_dir(txn, ino) : drop_file_link(c, txn, ino, r->dir, r->name, &r->last);
+	if (!err)
+		err = del_dirent(txn, r->dir, r->name);
+	if (!err)
+		err = touch_dir(txn, r->dir, c->now, r->rmdir ? -1 : 0);
+	return err;
+}
+
+static int live_dirent(struct ns *ns, uint64_t dir, struct slice name, uint64_t *ino, uint8_t *type)
+{
+	struct mvcc_view *view;
+	int err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+
+	if (err)
+		return err;
+	err = src_dirent((struct ns_src){ .view = view }, dir, name, ino, type);
+	mvcc_view_close(view);
+	return err;
+}
+
+/* Whoever has the file open keeps it. Caller holds the stripe lock of `ino`. */
+static int keep_open_file(struct ns *ns, uint64_t ino, mvcc_rev_t rev, struct ns_gone *gone)
+{
+	struct ns_gone g = { ino, rev };
+	struct ns_inode *n = inode_find(ns, ino);
+	int err = 0;
+
+	if (n) {
+		err = inode_gone_locked(n, g);
+		inode_put(n);
+	}
+	if (gone)
+		*gone = g;
+	return err;
+}
+
+/*
+ * A pending file whose commit fails (no room) can still be removed: it only has to be forgotten.
+ * True when it was.
+ */
+static bool discard_pending(struct ns *ns, uint64_t dir, struct slice name, struct ns_gone *gone)
+{
+	uint64_t ino = pending_find(ns, dir, name);
+	struct ns_inode *n = ino ? inode_find(ns, ino) : NULL;
+	struct lock_set locks;
+	bool done = false;
+
+	if (!n)
+		return false;
+	lock_set(ns, &locks, (uint64_t[]){ dir, ino }, 2);
+	if (n->pending && n->row.parent == dir && slice_eq(n->row.name, name)) {
+		inode_discard_locked(n);
+		if (gone)
+			*gone = n->gone;
+		done = true;
+	}
+	unlock_set(ns, &locks);
+	inode_put(n);
+	return done;
+}
+
+static int remove_name(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, bool rmdir,
+		       struct ns_gone *gone)
+{
+	struct remove r = { .dir = dir, .name = name, .rmdir = rmdir };
+	struct lock_set locks;
+	uint8_t type;
+	int err;
+
+	if (gone)
+		*gone = (struct ns_gone){ 0 };
+	do {
+		struct change c = { .ns = ns, .who = who, .op = rmdir ? "rmdir" : "unlink" };
+
+		err = settle_name(ns, dir, name);
+		if (err && !rmdir && discard_pending(ns, dir, name, gone))
+			return 0;
+		if (err)
+			return err;
+		err = live_dirent(ns, dir, name, &r.ino, &type);
+		if (err)
+			return err;
+		if (rmdir)
+			err = ns_settle_dir(ns, r.ino, NULL);
+		else if (settle_ino(ns, r.ino) == -ENOMEM)
+			err = -ENOMEM; /* that it cannot be committed otherwise must not keep it from going */
+		if (!err)
+			err = name_path(ns, dir, name, &c.path);
+		if (err) {
+			buf_release(&c.path);
+			return err;
+		}
+		lock_set(ns, &locks, (uint64_t[]){ dir, r.ino }, 2);
+		err = change_run(&c, remove_body, &r);
+		if (!err && r.last) {
+			if (rmdir) {
+				paths_forget(ns);
+				if (gone)
+					*gone = (struct ns_gone){ r.ino, c.rev };
+			} else {
+				err = keep_open_file(ns, r.ino, c.rev, gone);
+			}
+		}
+		unlock_set(ns, &locks);
+	} while (err == -ESTALE);
+	return err;
+}
+
+int ns_unlink(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct ns_gone *gone)
+{
+	return remove_name(ns, who, dir, name, false, gone);
+}
+
+int ns_rmdir(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct ns_gone *gone)
+{
+	return remove_name(ns, who, dir, name, true, gone);
+}
+
+/* ---- rename ------------------------------------------------------------------------------------ */
+
+struct rename {
+	uint64_t from_dir, to_dir;
+	struct slice from, to;
+	unsigned flags;
+	uint64_t ino, other;    /* what the caller has locked; other: 0 when `to` is free */
+	bool dir, last, nothing;
+};
+
+/* An inode's name moves from one place to another: in its row, if that was its first link, else in an L row. */
+static int move_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint64_t from_dir, struct slice from,
+		     uint64_t to_dir, struct slice to)
+{
+	struct held_row held = { 0 };
+	int err;
+
+	err = get_row(txn, ino, &held);
+	if (err)
+		return err;
+	if (held.row.parent == from_dir && slice_eq(held.row.name, from)) {
+		held.row.parent = to_dir;
+		held.row.name = to;
+	} else {
+		err = del_link(txn, ino, from_dir, from);
+		if (!err)
+			err = put_link(txn, ino, to_dir, to);
+	}
+	held.row.ctime_ns = c->now;
+	if (!err)
+		err = put_row(txn, ino, &held.row);
+	held_row_release(&held);
+	return err;
+}
+
+/* -EINVAL if `dir` is `ino` or lies below it. */
+static int need_outside(struct mvcc_txn *txn, uint64_t ino, uint64_t dir)
+{
+	struct held_row held = { 0 };
+	int err = 0;
+
+	while (!err && dir != NS_ROOT) {
+		if (dir == ino)
+			return -EINVAL;
+		err = get_row(txn, dir, &held);
+		if (!err)
+			dir = held.row.parent;
+		held_row_release(&held);
+	}
+	return err;
+}
+
+static int rename_body(struct change *c, struct mvcc_txn *txn, void *arg)
+{
+	struct rename *r = arg;
+	bool exchange = r->flags & RENAME_EXCHANGE;
+	uint64_t ino, other = 0;
+	uint8_t type, other_type = 0;
+	int64_t from_links = 0, to_links = 0;
+	struct row_inode to_parent;
+	bool dir, other_dir;
+	int err;
+
+	err = get_dirent(txn, r->from_dir, r->from, &ino, &type);
+	if (!err)
+		err = need_dir(txn, r->to_dir, &to_parent);
+	if (err)
+		return err;
+	err = get_dirent(txn, r->to_dir, r->to, &other, &other_type);
+	if (err && err != -ENOENT)
+		return err;
+	if (ino != r->ino || other != r->other)
+		return -ESTALE;
+	if (other && r->flags & RENAME_NOREPLACE)
+		return -EEXIST;
+	if (!other && exchange)
+		return -ENOENT;
+	r->nothing = ino == other;
+	if (r->nothing)
+		return 0;
+	dir = type == NS_TYPE_OF(S_IFDIR);
+	other_dir = other_type == NS_TYPE_OF(S_IFDIR);
+	r->dir = dir || other_dir;
+	err = 0;
+	if (dir && r->from_dir != r->to_dir)
+		err = need_outside(txn, ino, r->to_dir);
+	if (!err && exchange && other_dir && r->from_dir != r->to_dir)
+		err = need_outside(txn, other, r->from_dir);
+	if (err)
+		return err;
+	if (other && !exchange) {
+		if (dir != other_dir)
+			return dir ? -ENOTDIR : -EISDIR;
+		r->last = true;
+		err = other_dir ? drop_dir(txn, other) :
+				  drop_file_link(c, txn, other, r->to_dir, r->to, &r->last);
+	} else if (exchange) {
+		err = move_link(c, txn, other, r->to_dir, r->to, r->from_dir, r->from);
+		if (!err)
+			err = put_dirent(txn, r->from_dir, r->from, other, other_type);
+	}
+	if (!err && !exchange)
+		err = del_dirent(txn, r->from_dir, r->from);
+	if (!err)
+		err = move_link(c, txn, ino, r->from_dir, r->from, r->to_dir, r->to);
+	if (!err)
+		err = put_dirent(txn, r->to_dir, r->to, ino, type);
+	if (dir) {
+		from_links--;
+		to_links++;
+	}
+	if (other_dir) {
+		to_links--;
+		from_links += exchange;
+	}
+	if (r->from_dir == r->to_dir)
+		from_links += to_links;
+	if (!err)
+		err = touch_dir(txn, r->from_dir, c->now, from_links);
+	if (!err && r->from_dir != r->to_dir)
+		err = touch_dir(txn, r->to_dir, c->now, to_links);
+	return err;
+}
+
+/* What a rename needs in revisions first: the two inodes, and what is pending in a directory that moves or goes. */
+static int rename_settle(struct ns *ns, struct rename *r)
+{
+	uint8_t type, other_type = 0;
+	int err;
+
+	err = settle_name(ns, r->from_dir, r->from);
+	if (!err)
+		err = settle_name(ns, r->to_dir, r->to);
+	if (!err)
+		err = live_dirent(ns, r->from_dir, r->from, &r->ino, &type);
+	if (err)
+		return err;
+	err = live_dirent(ns, r->to_dir, r->to, &r->other, &other_type);
+	if (err == -ENOENT) {
+		r->other = 0;
+		err = 0;
+	}
+	if (!err)
+		err = type == NS_TYPE_OF(S_IFDIR) ? ns_settle_dir(ns, r->ino, NULL) : settle_ino(ns, r->ino);
+	if (!err && r->other)
+		err = other_type == NS_TYPE_OF(S_IFDIR) ? ns_settle_dir(ns, r->other, NULL) :
+							  settle_ino(ns, r->other);
+	return err;
+}
+
+int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, uint64_t newdir,
+	      struct slice newname, unsigned flags, struct ns_gone *gone)
+{
+	struct rename r = { .from_dir = dir, .to_dir = newdir, .from = name, .to = newname, .flags = flags };
+	struct lock_set locks;
+	int err;
+
+	if (gone)
+		*gone = (struct ns_gone){ 0 };
+	if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE)
+		return -EINVAL;
+	do {
+		struct change c = { .ns = ns, .who = who, .op = flags & RENAME_EXCHANGE ? "exchange" : "rename" };
+
+		r.last = r.nothing = r.dir = false;
+		err = rename_settle(ns, &r);
+		if (!err)
+			err = name_path(ns, newdir, newname, &c.path);
+		if (!err)
+			err = name_path(ns, dir, name, &c.path2);
+		if (err) {
+			buf_release(&c.path);
+			buf_release(&c.path2);
+			return err;
+		}
+		lock_set(ns, &locks, (uint64_t[]){ dir, newdir, r.ino, r.other }, 4);
+		err = change_run(&c, rename_body, &r);
+		if (!err && !r.nothing && r.dir)
+			paths_forget(ns);
+		if (!err && r.last && r.other && !r.dir)
+			err = keep_open_file(ns, r.other, c.rev, gone);
+		else if (!err && r.last && r.other && gone)
+			*gone = (struct ns_gone){ r.other, c.rev };
+		unlock_set(ns, &locks);
+	} while (err == -ESTALE);
+	return err;
+}
+
+/* ---- looking ----------------------------------------------------------------------------------- */
+
+int ns_getattr(struct ns *ns, uint64_t ino, struct ns_attr *out)
+{
+	pthread_rwlock_t *lock = stripe_of(ns, ino);
+	struct ns_inode *n;
+	int err = 0;
+
+	pthread_rwlock_rdlock(lock);
+	n = inode_find(ns, ino);
+	if (n && n->loaded)
+		inode_attr(n, out);
+	else
+		err = live_view_getattr(ns, ino, out);
+	pthread_rwlock_unlock(lock);
+	if (n)
+		inode_put(n);
+	if (!err && S_ISDIR(out->mode))
+		inode_dir_times(ns, ino, out);
+	return err;
+}
+
+int ns_lookup(struct ns *ns, uint64_t dir, struct slice name, struct ns_attr *out)
+{
+	struct mvcc_view *view;
+	uint64_t ino;
+	int err;
+
+	if (name.len > NS_NAME_MAX)
+		return -ENAMETOOLONG;
+	/* Pending first: a file that is being committed leaves that table after it is in the store. */
+	ino = pending_find(ns, dir, name);
+	if (!ino) {
+		err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+		if (err)
+			return err;
+		err = ns_at_lookup(view, dir, name, &ino);
+		mvcc_view_close(view);
+		if (err)
+			return err;
+	}
+	return ns_getattr(ns, ino, out);
+}
+
+int ns_gone_getattr(struct ns *ns, struct ns_gone gone, struct ns_attr *out)
+{
+	struct mvcc_view *view;
+	int err = mvcc_view_open(ns->db, gone.rev - 1, &view);
+
+	if (err)
+		return err;
+	err = ns_at_getattr(view, gone.ino, out);
+	mvcc_view_close(view);
+	if (!err)
+		out->nlink = 0;
+	return err;
+}
+
+int ns_readlink(struct ns *ns, uint64_t ino, struct buf *out)
+{
+	struct mvcc_view *view;
+	int err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+
+	if (err)
+		return err;
+	err = ns_at_readlink(view, ino, out);
+	mvcc_view_close(view);
+	return err;
+}
+
+int ns_opendir(struct ns *ns, uint64_t dir, struct ns_dir **out)
+{
+	struct ns_pending_name *pending;
+	struct mvcc_view *view;
+	struct ns_attr attr;
+	size_t n;
+	int err;
+
+	/* In this order: a file committed in between is in both, and shown once. */
+	err = pending_names(ns, dir, &pending, &n);
+	if (err)
+		return err;
+	err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+	if (!err) {
+		err = ns_at_getattr(view, dir, &attr);
+		if (!err && S_ISDIR(attr.mode))
+			return ns_dir_open(view, true, dir, pending, n, out);
+		mvcc_view_close(view);
+		err = err ? err : -ENOTDIR;
+	}
+	while (n)
+		free(pending[--n].name);
+	free(pending);
+	return err;
+}
+
+/* ---- attributes -------------------------------------------------------------------------------- */
+
+struct setattr {
+	uint64_t ino;
+	const struct ns_attr *set;
+	unsigned what;
+};
+
+static int setattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
+{
+	struct setattr *s = arg;
+	struct held_row held = { 0 };
+	struct buf content = { 0 };
+	struct row_inode *row = &held.row;
+	int err;
+
+	err = get_row(txn, s->ino, &held);
+	if (err)
+		return err;
+	if (s->what & NS_SET_SIZE) {
+		if (S_ISDIR(row->mode))
+			err = -EISDIR;
+		else if (!S_ISREG(row->mode))
+			err = -EINVAL;
+		else if (s->set->size > NS_SIZE_MAX)
+			err = -EFBIG;
+		if (!err)
+			err = buf_copy(&content, row->content);
+		if (!err)
+			err = content_resize(txn, s->ino, row, &content, s->set->size);
+		row->mtime_ns = c->now;
+	}
+	if (s->what & NS_SET_MODE)
+		row->mode = (row->mode & S_IFMT) | (s->set->mode & 07777);
+	if (s->what & NS_SET_UID)
+		row->uid = s->set->uid;
+	if (s->what & NS_SET_GID)
+		row->gid = s->set->gid;
+	if (s->what & NS_SET_ATIME)
+		row->atime_ns = s->set->atime_ns;
+	if (s->what & NS_SET_MTIME)
+		row->mtime_ns = s->set->mtime_ns;
+	row->ctime_ns = s->what & NS_SET_CTIME ? s->set->ctime_ns : c->now;
+	if (!err)
+		err = put_row(txn, s->ino, row);
+	held_row_release(&held);
+	buf_release(&content);
+	return err;
+}
+
+static const char *setattr_op(unsigned what)
+{
+	return what & NS_SET_SIZE		 ? "truncate" :
+	       what & (NS_SET_UID | NS_SET_GID) ? "chown" :
+	       what & NS_SET_MODE		 ? "chmod" :
+						   "utimens";
+}
+
+int ns_setattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const struct ns_attr *set, unsigned what,
+	       bool open, struct ns_attr *out)
+{
+	struct change c = { .ns = ns, .who = who, .op = setattr_op(what) };
+	struct setattr s = { ino, set, what };
+	struct ns_inode *n = NULL;
+	struct lock_set locks;
+	int err;
+
+	lock_set(ns, &locks, &ino, 1);
+	n = inode_find(ns, ino);
+	if (n && (n->dirty || n->gone.rev || (open && what & NS_SET_SIZE))) {
+		err = inode_dirty_locked(n, who, "write");
+		if (!err)
+			err = inode_setattr_locked(n, set, what);
+		if (!err)
+			inode_attr(n, out);
+	} else {
+		err = ns_path(ns, ino, &c.path);
+		if (!err)
+			err = change_run(&c, setattr_body, &s);
+		else
+			buf_release(&c.path);
+		if (!err)
+			err = live_view_getattr(ns, ino, out);
+	}
+	unlock_set(ns, &locks);
+	if (n)
+		inode_put(n);
+	if (!err && S_ISDIR(out->mode))
+		inode_dir_times(ns, ino, out);
+	return err;
+}
+
+/* ---- xattrs ------------------------------------------------------------------------------------ */
+
+struct xattr {
+	uint64_t ino;
+	const char *name;
+	struct slice value;
+	int flags;
+	bool remove;
+};
+
+static int xattr_in(struct mvcc_txn *txn, const struct xattr *x)
+{
+	struct mvcc_item item = { 0 };
+	struct buf key = { 0 };
+	int err;
+
+	err = row_xattr_key(&key, x->ino, slice_str(x->name));
+	if (err)
+		return err;
+	err = mvcc_txn_peek(txn, slice_buf(&key), &item);
+	mvcc_item_release(&item);
+	if (!err && x->flags & XATTR_CREATE)
+		err = -EEXIST;
+	else if (err == -ENOENT && (x->remove || x->flags & XATTR_REPLACE))
+		err = -ENODATA;
+	else if (err == -ENOENT)
+		err = 0;
+	if (!err)
+		err = x->remove ? mvcc_txn_del(txn, slice_buf(&key)) :
+				  mvcc_txn_put(txn, slice_buf(&key), x->value, NULL, 0);
+	buf_release(&key);
+	return err;
+}
+
+static int xattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
+{
+	struct xattr *x = arg;
+	struct held_row held = { 0 };
+	int err;
+
+	err = get_row(txn, x->ino, &held);
+	if (!err)
+		err = xattr_in(txn, x);
+	if (!err) {
+		held.row.ctime_ns = c->now;
+		err = put_row(txn, x->ino, &held.row);
+	}
+	held_row_release(&held);
+	return err;
+}
+
+static int change_xattr(struct ns *ns, const struct ns_who *who, struct xattr *x)
+{
+	struct change c = { .ns = ns, .who = who, .op = x->remove ? "removexattr" : "setxattr" };
+	struct ns_inode *n = NULL;
+	struct lock_set locks;
+	int err;
+
+	lock_set(ns, &locks, &x->ino, 1);
+	n = inode_find(ns, x->ino);
+	if (n && (n->dirty || n->gone.rev)) {
+		err = inode_dirty_locked(n, who, "write");
+		if (!err)
+			err = inode_txn_locked(n);
+		if (!err)
+			err = xattr_in(n->txn, x);
+		if (!err)
+			n->row.ctime_ns = ns_time_ns();
+	} else {
+		err = ns_path(ns, x->ino, &c.path);
+		if (!err)
+			err = change_run(&c, xattr_body, x);
+		else
+			buf_release(&c.path);
+	}
+	unlock_set(ns, &locks);
+	if (n)
+		inode_put(n);
+	return err;
+}
+
+static int xattr_name_check(const char *name)
+{
+	size_t len = strlen(name);
+
+	return len == 0 || len > NS_NAME_MAX ? -ERANGE : 0;
+}
+
+int ns_setxattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const char *name, struct slice value,
+		int flags)
+{
+	struct xattr x = { .ino = ino, .name = name, .value = value, .flags = flags };
+	int err = xattr_name_check(name);
+
+	if (!err && value.len > NS_XATTR_MAX)
+		err = -E2BIG;
+	return err ? err : change_xattr(ns, who, &x);
+}
+
+int ns_removexattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const char *name)
+{
+	struct xattr x = { .ino = ino, .name = name, .remove = true };
+	int err = xattr_name_check(name);
+
+	return err ? err : change_xattr(ns, who, &x);
+}
+
+/* Reads xattrs of an inode where they are: in its transaction, in the store, or in the past if it is gone. */
+static int read_xattrs(struct ns *ns, uint64_t ino, const char *name, struct buf *out)
+{
+	struct ns_inode *n = inode_find(ns, ino);
+	struct ns_src src = { 0 };
+	struct mvcc_view *view = NULL;
+	int err = 0;
+
+	if (n)
+		lock_for_reading(n);
+	if (n && n->txn && !n->gone.rev)
+		src.txn = n->txn;
+	else
+		err = mvcc_view_open(ns->db, n && n->gone.rev ? n->gone.rev - 1 : MVCC_REV_LATEST, &view);
+	src.view = view;
+	if (!err)
+		err = name ? src_getxattr(src, ino, name, out) : src_listxattr(src, ino, out);
+	mvcc_view_close(view);
+	if (n) {
+		pthread_rwlock_unlock(stripe_of(ns, ino));
+		inode_put(n);
+	}
+	return err;
+}
+
+int ns_getxattr(struct ns *ns, uint64_t ino, const char *name, struct buf *out)
+{
+	return read_xattrs(ns, ino, name, out);
+}
+
+int ns_listxattr(struct ns *ns, uint64_t ino, struct buf *out)
+{
+	return read_xattrs(ns, ino, NULL, out);
+}
+
+/* ---- redo -------------------------------------------------------------------------------------- */
+
+struct redo {
+	uint64_t intent;
+	bool create;
+	uint64_t ino;
+	struct row_inode row;
+};
+
+static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
+{
+	struct redo *r = arg;
+	struct row_inode parent, row = r->row;
+	struct held_row held = { 0 };
+	uint64_t other;
+	uint8_t type;
+	int err;
+
+	(void)c;
+	err = mvcc_txn_settle(txn, r->intent);
+	if (err)
+		return err;
+	if (r->create) {
+		err = need_dir(txn, row.parent, &parent);
+		if (!err)
+			err = get_dirent(txn, row.parent, row.name, &other, &type);
+		if (err != -ENOENT)
+			return err == -ENOTDIR ? 0 : err; /* the name is taken: the promise has no place any more */
+		/* -ENOENT is also what a directory that is gone gives; then nothing is to be made. */
+		if (src_row((struct ns_src){ .txn = txn }, row.parent, &held))
+			return 0;
+		held_row_release(&held);
+		err = put_dirent(txn, row.parent, row.name, r->ino, NS_TYPE_OF(row.mode));
+		if (!err)
+			err = touch_dir(txn, row.parent, row.btime_ns, 0);
+		return err ? err : put_row(txn, r->ino, &row);
+	}
+	err = get_row(txn, r->ino, &held);
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	row.nlink = held.row.nlink;
+	row.parent = held.row.parent;
+	row.name = held.row.name;
+	err = content_drop_rows(txn, ROW_EXTENT, r->ino);
+	if (!err)
+		err = put_row(txn, r->ino, &row);
+	held_row_release(&held);
+	return err;
+}
+
+static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
+{
+	struct redo r = { .intent = intent };
+	struct slice comm;
+	struct buf comm_text = { 0 };
+	struct ns_who who = { 0 };
+	struct change c = { .ns = ns, .who = &who };
+	uint64_t uid, gid, pid;
+	uint8_t kind;
+	int err;
+
+	if (!take_u8(&payload, &kind) || (kind != 'C' && kind != 'T') || !take_varint(&payload, &r.ino) ||
+	    !take_varint(&payload, &uid) || !take_varint(&payload, &gid) || !take_varint(&payload, &pid) ||
+	    !take_bytes(&payload, &comm))
+		return MVCC_ECORRUPT;
+	err = row_inode_decode(payload, &r.row);
+	if (!err)
+		err = buf_put_slice(&comm_text, comm);
+	if (!err)
+		err = buf_put_u8(&comm_text, 0);
+	if (!err) {
+		r.create = kind == 'C';
+		who = (struct ns_who){ (uint32_t)uid, (uint32_t)gid, (uint32_t)pid, (char *)comm_text.data };
+		c.op = r.create ? "create" : "write";
+		if (name_path(ns, r.row.parent, r.row.name, &c.path))
+			buf_clear(&c.path);
+		err = change_run(&c, redo_body, &r);
+	}
+	buf_release(&comm_text);
+	return err;
+}
+
+struct intent_list {
+	struct buf bytes; /* le64 id, then the payload with its length, one after the other */
+};
+
+static int intent_note(void *arg, uint64_t intent, struct slice payload)
+{
+	struct intent_list *list = arg;
+	int err = buf_put_le64(&list->bytes, intent);
+
+	return err ? err : buf_put_bytes(&list->bytes, payload);
+}
+
+int redo_intents(struct ns *ns)
+{
+	struct intent_list list = { 0 };
+	struct slice rest, payload;
+	uint64_t id;
+	int err = mvcc_intents(ns->db, intent_note, &list);
+
+	rest = slice_buf(&list.bytes);
+	while (!err && take_le64(&rest, &id) && take_bytes(&rest, &payload))
+		err = redo_one(ns, id, payload);
+	buf_release(&list.bytes);
+	return err;
+}
+
+/* ---- the timer --------------------------------------------------------------------------------- */
+
+/* The dirty inode that is due first, with a reference; when none is due now, when to look again. */
+static struct ns_inode *timer_due(struct ns *ns, int64_t now, int64_t *next_ms)
+{
+	struct ns_inode *due = NULL;
+
+	*next_ms = INT64_MAX;
+	for (struct ns_inode *n = ns->dirty; n && !due; n = n->dirty_next) {
+		int64_t at = n->last_write_ms + ns->opt.commit_ms;
+		int64_t latest = n->first_dirty_ms + ns->opt.commit_max_ms;
+
+		if (at > latest)
+			at = latest;
+		if (at <= now)
+			due = n;
+		else if (at < *next_ms)
+			*next_ms = at;
+	}
+	if (due)
+		due->refs++;
+	return due;
+}
+
+static void *timer_main(void *arg)
+{
+	struct ns *ns = arg;
+
+	pthread_mutex_lock(&ns->table_lock);
+	while (!ns->stop) {
+		int64_t now = ns_time_ms(), next;
+		struct ns_inode *n = timer_due(ns, now, &next);
+		struct timespec until;
+
+		if (n) {
+			pthread_mutex_unlock(&ns->table_lock);
+			pthread_rwlock_wrlock(stripe_of(ns, n->ino));
+			if (inode_commit_locked(n, NULL)) {
+				/* Later again: nobody waits for this one. */
+				n->first_dirty_ms = n->last_write_ms = ns_time_ms();
+			}
+			pthread_rwlock_unlock(stripe_of(ns, n->ino));
+			inode_put(n);
+			pthread_mutex_lock(&ns->table_lock);
+			continue;
+		}
+		if (next == INT64_MAX) {
+			pthread_cond_wait(&ns->timer_wake, &ns->table_lock);
+			continue;
+		}
+		until.tv_sec = next / 1000;
+		until.tv_nsec = next % 1000 * 1000000;
+		pthread_cond_timedwait(&ns->timer_wake, &ns->table_lock, &until);
+	}
+	pthread_mutex_unlock(&ns->table_lock);
+	return NULL;
+}
+
+/* ---- open and close ---------------------------------------------------------------------------- */
+
+int ns_init(void *arg, struct mvcc_txn *txn)
+{
+	int64_t now = ns_time_ns();
+	struct row_inode root = {
+		.mode = S_IFDIR | 0755,
+		.uid = (uint32_t)geteuid(),
+		.gid = (uint32_t)getegid(),
+		.nlink = 2,
+		.atime_ns = now,
+		.mtime_ns = now,
+		.ctime_ns = now,
+		.btime_ns = now,
+		.inlined = true,
+		.parent = NS_ROOT,
+	};
+
+	(void)arg;
+	return put_row(txn, NS_ROOT, &root);
+}
+
+static void ns_free(struct ns *ns)
+{
+	for (unsigned i = 0; i < NS_STRIPES; i++)
+		pthread_rwlock_destroy(&ns->stripes[i]);
+	for (unsigned i = 0; i < NS_PATHS; i++)
+		buf_release(&ns->paths[i].path);
+	pthread_cond_destroy(&ns->timer_wake);
+	pthread_mutex_destroy(&ns->table_lock);
+	pthread_mutex_destroy(&ns->ino_lock);
+	pthread_mutex_destroy(&ns->path_lock);
+	free(ns);
+}
+
+int ns_open(struct mvcc *db, const struct ns_options *opt, struct ns **out)
+{
+	struct ns *ns = calloc(1, sizeof(*ns));
+	pthread_condattr_t attr;
+	int err;
+
+	if (!ns)
+		return -ENOMEM;
+	ns->db = db;
+	ns->opt = *opt;
+	if (!ns->opt.commit_ms)
+		ns->opt.commit_ms = 5000;
+	if (!ns->opt.commit_max_ms)
+		ns->opt.commit_max_ms = 300000;
+	if (!ns->opt.dirty_bytes)
+		ns->opt.dirty_bytes = (size_t)64 << 20;
+	if (ns->opt.dirty_bytes < (size_t)1 << 20)
+		ns->opt.dirty_bytes = (size_t)1 << 20;
+	ns->inode_dirty_max = ns->opt.dirty_bytes / 4 / NS_PAGE;
+	for (unsigned i = 0; i < NS_STRIPES; i++)
+		pthread_rwlock_init(&ns->stripes[i], NULL);
+	pthread_mutex_init(&ns->table_lock, NULL);
+	pthread_mutex_init(&ns->ino_lock, NULL);
+	pthread_mutex_init(&ns->path_lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&ns->timer_wake, &attr);
+	pthread_condattr_destroy(&attr);
+	err = redo_intents(ns);
+	if (!err)
+		err = -pthread_create(&ns->timer, NULL, timer_main, ns);
+	if (err) {
+		ns_free(ns);
+		return err;
+	}
+	ns->timer_started = true;
+	*out = ns;
+	return 0;
+}
+
+int ns_close(struct ns *ns)
+{
+	int err = 0, first = 0;
+
+	if (!ns)
+		return 0;
+	pthread_mutex_lock(&ns->table_lock);
+	ns->stop = true;
+	pthread_cond_signal(&ns->timer_wake);
+	pthread_mutex_unlock(&ns->table_lock);
+	pthread_join(ns->timer, NULL);
+	for (unsigned i = 0; i < NS_BUCKETS; i++) {
+		while (ns->table[i]) {
+			struct ns_inode *n = ns->table[i];
+
+			pthread_rwlock_wrlock(stripe_of(ns, n->ino));
+			err = inode_commit_locked(n, NULL);
+			if (err)
+				inode_clean_locked(n);
+			pthread_rwlock_unlock(stripe_of(ns, n->ino));
+			if (err && !first)
+				first = err;
+			n->refs = 1;
+			inode_put(n);
+		}
+	}
+	ns_free(ns);
+	return first;
+}
+
+struct mvcc *ns_db(struct ns *ns)
+{
+	return ns->db;
+}
+
+void ns_stats(struct ns *ns, struct ns_stats *out)
+{
+	pthread_mutex_lock(&ns->table_lock);
+	*out = (struct ns_stats){
+		.open_inodes = ns->ninodes,
+		.dirty_inodes = ns->ndirty,
+		.pending = ns->npending,
+		.dirty_bytes = atomic_load(&ns->dirty_pages) * NS_PAGE,
+	};
+	pthread_mutex_unlock(&ns->table_lock);
+}

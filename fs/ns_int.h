@@ -1,0 +1,225 @@
+/*
+ * What the files of the namespace share. Included by fs/ns*.c and their unit tests only.
+ */
+#ifndef FS_NS_INT_H
+#define FS_NS_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "fs/ns_row.h"
+
+/* ---- ns_at.c: rows of one source, a view or a transaction with its own writes ------------------ */
+
+struct ns_src {
+	struct mvcc_view *view; /* one of the two is set */
+	struct mvcc_txn *txn;
+};
+
+/* An inode's row with the memory its slices borrow. Release with held_row_release(). */
+struct held_row {
+	struct row_inode row;
+	struct mvcc_item item;
+};
+
+int src_get(struct ns_src src, struct slice key, struct mvcc_item *out);
+int src_cursor(struct ns_src src, struct slice start, struct slice end, struct mvcc_cursor **out);
+int src_row(struct ns_src src, uint64_t ino, struct held_row *out);
+void held_row_release(struct held_row *held);
+void row_to_attr(uint64_t ino, const struct row_inode *row, const struct mvcc_item *item, struct ns_attr *out);
+
+/* The inode and type behind a name. */
+int src_dirent(struct ns_src src, uint64_t dir, struct slice name, uint64_t *ino, uint8_t *type);
+
+/* Fills `out` from extents; what no extent holds, and all from `cut` on, becomes zeros. */
+int src_read_extents(struct mvcc *db, struct ns_src src, uint64_t ino, uint64_t cut, uint64_t off, uint8_t *out,
+		     size_t len);
+
+/* The first stored bytes at or after `off` and below `cut`: 1 with [*start, *end), 0 when none, or negative. */
+int src_next_data(struct ns_src src, uint64_t ino, uint64_t cut, uint64_t off, uint64_t *start, uint64_t *end);
+
+int src_getxattr(struct ns_src src, uint64_t ino, const char *name, struct buf *out);
+int src_listxattr(struct ns_src src, uint64_t ino, struct buf *out);
+
+/* A name that is in the live tree only. */
+struct ns_pending_name {
+	char *name; /* owned by whoever owns the array */
+	size_t len;
+	uint64_t ino;
+	uint8_t type;
+};
+
+/*
+ * As ns_at_opendir(), with names that are not in the view (yet) merged in. Takes the array and its
+ * names; takes the view if `own_view`, also on failure.
+ */
+int ns_dir_open(struct mvcc_view *view, bool own_view, uint64_t dir, struct ns_pending_name *pending,
+		size_t npending, struct ns_dir **out);
+
+/* ---- ns_content.c: file content inside a transaction ------------------------------------------- */
+
+/*
+ * Each changes the extents of `ino` in `txn` and keeps `*alloc`, the bytes stored, true. Offsets at or
+ * above NS_SIZE_MAX mean the end.
+ */
+int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, uint64_t *alloc);
+
+/* Puts `bytes` (at most NS_EXTENT_MAX) at `off`. `fresh`: the caller knows that no extent is there. */
+int content_place(struct mvcc_txn *txn, uint64_t ino, uint64_t off, struct slice bytes, bool fresh,
+		  uint64_t *alloc);
+
+/* Gives a file the size `size` by cutting or by a hole, in `row` and in the extents. `content` backs the row's. */
+int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *content, uint64_t size);
+
+/* Deletes every row of one kind of an inode. */
+int content_drop_rows(struct mvcc_txn *txn, uint8_t kind, uint64_t ino);
+
+/* ---- the live tree ----------------------------------------------------------------------------- */
+
+enum { NS_STRIPES = 1024, NS_BUCKETS = 4096, NS_PATHS = 1024, NS_PAGE = 4096 };
+enum { CHUNK_PAGES = NS_EXTENT_MAX / NS_PAGE };
+
+/* Dirty pages of one extent's place in a file: page i of `data` is dirty when bit i of `dirty` is set. */
+struct chunk {
+	uint64_t index; /* start of the extent / NS_EXTENT_MAX */
+	uint32_t dirty;
+	uint8_t *data;
+	size_t cap;
+};
+
+/*
+ * An inode that is open, or dirty. Found through ns->table; `refs` and the links are guarded by
+ * ns->table_lock, all else by the stripe lock of `ino`.
+ *
+ * Not dirty and not gone, it holds nothing that the store does not: then `row` is not loaded. Dirty,
+ * `row` is the inode as the live tree shows it, `chunks` the newest data, under it what `txn` has
+ * staged, under that what is committed (below `cut`). Gone (its last name was removed), it is never
+ * committed again and its committed part is read at the revision before it went.
+ */
+struct ns_inode {
+	struct ns *ns;
+	uint64_t ino;
+	unsigned refs;
+	struct ns_inode *next;                        /* in its bucket of ns->table */
+	struct ns_inode *dirty_next, **dirty_prev;    /* in ns->dirty */
+	struct ns_inode *pending_next, **pending_prev; /* in its bucket of ns->pending */
+
+	unsigned opens;  /* handles */
+	bool dirty;
+	bool pending;    /* created, and in no revision yet */
+	bool has_data;   /* more than its creation or truncation happened */
+	bool loaded;
+	struct ns_gone gone;
+	struct row_inode row;
+	struct buf name, content; /* back row.name and row.content */
+	struct mvcc_item base;    /* header of the committed row: only mod_rev, create_rev, version are set */
+	struct mvcc_txn *txn;
+	uint64_t cut;
+	uint64_t stored_end;      /* no extent lies at or above it */
+	struct chunk *chunks;     /* sorted by index */
+	size_t nchunks, chunks_cap;
+	size_t dirty_pages;
+	uint64_t intent;          /* 0: none */
+	bool intent_stale;        /* the row has changed since */
+	_Atomic int64_t first_dirty_ms, last_write_ms;
+	uint32_t uid, gid, pid;   /* who made it dirty */
+	char comm[32];
+	const char *op;
+};
+
+struct ns_path_slot {
+	uint64_t dir;
+	uint64_t epoch;
+	struct buf path;
+};
+
+struct ns {
+	struct mvcc *db;
+	struct ns_options opt;
+	size_t inode_dirty_max;                 /* pages one inode may keep before it stages */
+
+	/*
+	 * One lock for the inodes of a stripe: shared to read, exclusive to change. Several are taken in
+	 * rising order (lock_set()). Everything below is taken after them.
+	 */
+	pthread_rwlock_t stripes[NS_STRIPES];
+
+	pthread_mutex_t table_lock;
+	pthread_cond_t timer_wake;
+	struct ns_inode *table[NS_BUCKETS];     /* table_lock, as all up to `stop` */
+	struct ns_inode *pending[NS_BUCKETS];   /* by directory */
+	struct ns_inode *dirty;
+	uint64_t ninodes, ndirty, npending;
+	bool stop;
+
+	_Atomic uint64_t dirty_pages;
+	pthread_t timer;
+	bool timer_started;
+
+	pthread_mutex_t ino_lock;
+	uint64_t next_ino, end_ino;             /* ino_lock: numbers reserved and not given yet */
+
+	pthread_mutex_t path_lock;
+	struct ns_path_slot paths[NS_PATHS];    /* path_lock: paths of directories */
+	uint64_t path_epoch;                    /* path_lock: moved on by every rename of a directory */
+};
+
+
+
+
+/* A set of inodes locked together, each once, in an order that cannot deadlock. */
+struct lock_set {
+	unsigned n;
+	unsigned stripe[4];
+};
+void lock_set(struct ns *ns, struct lock_set *set, const uint64_t *inos, unsigned n);
+void unlock_set(struct ns *ns, struct lock_set *set);
+pthread_rwlock_t *stripe_of(struct ns *ns, uint64_t ino);
+
+/* The open or dirty inode, with a reference; NULL if there is none. */
+struct ns_inode *inode_find(struct ns *ns, uint64_t ino);
+struct ns_inode *inode_get(struct ns *ns, uint64_t ino); /* makes one if there is none; NULL: no memory */
+void inode_put(struct ns_inode *n);
+
+/* The pending inode of that name: its number, or 0. */
+uint64_t pending_find(struct ns *ns, uint64_t dir, struct slice name);
+int pending_names(struct ns *ns, uint64_t dir, struct ns_pending_name **out, size_t *n);
+
+/* Commits if dirty. Caller holds the stripe lock exclusively. `*rev`, if set, gets the commit's revision. */
+int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev);
+
+/* Commits the inode, or the pending name, or all pending names of a directory, if there is something. */
+int settle_ino(struct ns *ns, uint64_t ino);
+int settle_name(struct ns *ns, uint64_t dir, struct slice name);
+
+/* Marks an open inode as gone. Caller holds its stripe lock exclusively. */
+int inode_gone_locked(struct ns_inode *n, struct ns_gone gone);
+
+/* Makes a pending inode gone that never came into a revision, and takes its name away. */
+void inode_discard_locked(struct ns_inode *n);
+
+/* Forgets everything that is not committed; the store's state is the inode's again. */
+void inode_clean_locked(struct ns_inode *n);
+
+/* Locks the inode for reading: shared, or alone when its transaction has to be read. */
+void lock_for_reading(struct ns_inode *n);
+
+int inode_setattr_locked(struct ns_inode *n, const struct ns_attr *set, unsigned what);
+int inode_load_locked(struct ns_inode *n);
+int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char *op);
+int inode_txn_locked(struct ns_inode *n);
+void inode_attr(const struct ns_inode *n, struct ns_attr *out);
+void inode_dir_times(struct ns *ns, uint64_t dir, struct ns_attr *attr);
+
+int new_ino(struct ns *ns, uint64_t *out);
+int dir_path(struct ns *ns, uint64_t dir, struct buf *out);
+void paths_forget(struct ns *ns);
+
+/* "Directory `dir` was changed at `now`, and has `nlink` more links": an update at commit. */
+int touch_dir(struct mvcc_txn *txn, uint64_t dir, int64_t now, int64_t nlink);
+
+int put_row(struct mvcc_txn *txn, uint64_t ino, const struct row_inode *row);
+int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t ino, uint8_t type);
+int redo_intents(struct ns *ns);
+
+#endif

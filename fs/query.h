@@ -1,0 +1,65 @@
+/*
+ * Questions about a database, each answered with one bounded reply.
+ *
+ * The daemon answers them through the file @ctl at the root of a mount: open it O_RDWR, write one
+ * request, read the reply to its end; then the next request may be written. mvccctl answers them to
+ * itself when nothing is mounted. A request is one JSON object, a reply is one line:
+ *
+ *	{"verb":"status"}
+ *	{"verb":"log","path":"/a","from":3,"to":"head","limit":100}
+ *
+ *	{"ok":true, ...}
+ *	{"ok":false,"error":"what is wrong and what to do","errno":"ESTALE","exit":13}
+ *
+ * `log` lists revisions from `to` (default: the newest) down to `from` (default: the oldest there is),
+ * newest first, at most `limit` (QUERY_LIMIT_MAX, which is the default). A revision is a number or text
+ * as query_rev() reads it. `path`, or `path_b64`, leaves only revisions whose story names that path or
+ * one below it. Where there may be more, the reply has "next": ask again with that as `to`, and with the
+ * reply's `from`, as "head" may have moved. A page may be empty and have a next, since one request looks
+ * at QUERY_SCAN_MAX revisions at most. So neither side needs memory for more than a page.
+ */
+#ifndef FS_QUERY_H
+#define FS_QUERY_H
+
+#include "mvcc/mvcc.h"
+
+#define QUERY_REQUEST_MAX ((size_t)64 << 10)
+#define QUERY_REPLY_BYTES ((size_t)1 << 20) /* entries are added until the reply is about this long */
+#define QUERY_LIMIT_MAX 1000
+#define QUERY_SCAN_MAX 50000
+
+struct ns;
+
+/* Who is asked, and who asks. Everything is borrowed. */
+struct query_env {
+	struct mvcc *db;
+	struct ns *ns; /* NULL when not mounted */
+	const char *db_path;
+	const char *mountpoint; /* NULL when not mounted */
+	const char *revname;    /* what @rev is called there; NULL when there is none */
+	int64_t started_ns;     /* wall clock */
+	unsigned pid;           /* of the process that has the database open */
+	uid_t uid;              /* who asks */
+	uid_t owner;            /* of the mount: besides root, the only one who may */
+};
+
+/*
+ * Appends the reply, its newline included, to `reply`. What is wrong with the request is in the reply,
+ * too. Returns 0 or -ENOMEM, then with `reply` as it was.
+ */
+int query_answer(const struct query_env *env, struct slice request, struct buf *reply);
+
+/*
+ * The revision that `expr` means: a number, "head" (the newest) or "head~3" (so many before it).
+ * Returns 0, -EINVAL when it is no such thing, -ENOENT when it counts to before revision 1,
+ * MVCC_EFUTURE, or MVCC_ECOMPACTED.
+ */
+int query_rev(struct mvcc *db, struct slice expr, mvcc_rev_t *out);
+
+/* The exit status of a program that ends with this code: 0, 1 not found, 2, 10, 11 or 13; see mvccctl(1). */
+int query_exit(int err);
+
+/* Is `path` `dir` or below it? Slashes at the front of either, and at the end of `dir`, do not count. */
+bool query_path_below(struct slice path, struct slice dir);
+
+#endif

@@ -1,0 +1,1114 @@
+/*
+ * The threads behind a store.
+ *
+ * The *committer* seals the active generation when it is old enough, or when somebody asks, and
+ * drains the oldest one: one engine batch that takes each key from what it was to what it is now,
+ * tells `hist` what ended, `log` what happened, and `applied` how far the ring has been moved. Then
+ * the generation goes and its stretch of the ring is free. A staged run is moved in chunks.
+ *
+ * The *sync thread* has the committer drain up to what is asked for, then has the engine put it on
+ * disk: one sync for all who wait. The *notifier* calls completions, so that what they do (commit
+ * again, for instance) cannot stand in the way of the two others.
+ *
+ * A failed engine write stops all commits. Nothing is lost by it: ring and generations stay as they
+ * are, and the committer tries every second to reopen the engine and to go on.
+ */
+#include "mvcc/mvcc_int.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <syslog.h>
+
+/* ---- the active generation ---------------------------------------------------------------- */
+
+static bool is_empty(const struct generation *gen)
+{
+	return gen->begin.seq == gen->end.seq;
+}
+
+int seal_locked(struct mvcc *db)
+{
+	struct generation *gen;
+
+	if (is_empty(db->active))
+		return 0;
+	gen = generation_new();
+	if (!gen || overlay_push(&db->overlay, &gen, 1)) {
+		generation_unref(gen);
+		return -ENOMEM;
+	}
+	gen->begin = gen->end = db->ring.head;
+	gen->last_rev = db->active->last_rev;
+	gen->last_time_ns = db->active->last_time_ns;
+	db->active = gen;
+	return 0;
+}
+
+void appended_locked(struct mvcc *db)
+{
+	bool wake;
+
+	db->active->end = db->ring.head;
+	atomic_store(&db->head_seq, db->ring.head.seq);
+	atomic_store(&db->head_pos, db->ring.head.pos);
+	wake = is_empty(db->active); /* the record was a run's, which is sealed already */
+	if (!wake && db->active->born_ns == 0) {
+		db->active->born_ns = now_ns();
+		wake = true;
+	}
+	if (atomic_load(&db->active->mt.bytes) >= SEAL_BYTES && seal_locked(db) == 0)
+		wake = true;
+	if (!wake)
+		return;
+	pthread_mutex_lock(&db->work_lock);
+	db->active_born_ns = db->active->born_ns;
+	pthread_cond_signal(&db->work_cv);
+	pthread_mutex_unlock(&db->work_lock);
+}
+
+/* ---- room in the ring --------------------------------------------------------------------- */
+
+size_t room_max(const struct mvcc *db)
+{
+	return db->ring.size / 8 * 3 - 64;
+}
+
+static bool fits_locked(struct mvcc *db, size_t payload_len)
+{
+	return ring_used(&db->ring) + ring_record_bytes(payload_len) <= db->ring.size &&
+	       db->runs_pending < RUNS_PENDING_MAX;
+}
+
+static bool has_room_locked(struct mvcc *db)
+{
+	return atomic_load(&db->failed) || (TAILQ_EMPTY(&db->turns) && fits_locked(db, room_max(db)));
+}
+
+static void kick(struct mvcc *db, uint64_t seq)
+{
+	pthread_mutex_lock(&db->work_lock);
+	if (seq > db->kick_seq)
+		db->kick_seq = seq;
+	pthread_cond_signal(&db->work_cv);
+	pthread_mutex_unlock(&db->work_lock);
+}
+
+int room_wait_locked(struct mvcc *db, size_t payload_len, unsigned flags)
+{
+	struct turn turn;
+	int failed = atomic_load(&db->failed);
+
+	if (failed)
+		return failed;
+	if (TAILQ_EMPTY(&db->turns) && fits_locked(db, payload_len))
+		return 0;
+	kick(db, atomic_load(&db->head_seq));
+	if (flags & MVCC_COMMIT_NOWAIT)
+		return -EAGAIN;
+	TAILQ_INSERT_TAIL(&db->turns, &turn, link);
+	for (;;) {
+		failed = atomic_load(&db->failed);
+		if (failed || (TAILQ_FIRST(&db->turns) == &turn && fits_locked(db, payload_len)))
+			break;
+		pthread_cond_wait(&db->room_cv, &db->commit_lock);
+	}
+	TAILQ_REMOVE(&db->turns, &turn, link);
+	if (!TAILQ_EMPTY(&db->turns)) {
+		kick(db, atomic_load(&db->head_seq));
+		pthread_cond_broadcast(&db->room_cv); /* the next one may fit, too */
+	}
+	return failed;
+}
+
+void room_wake_locked(struct mvcc *db)
+{
+	pthread_cond_broadcast(&db->room_cv);
+	if (!has_room_locked(db))
+		return;
+	pthread_mutex_lock(&db->work_lock);
+	STAILQ_CONCAT(&db->notices, &db->rooms);
+	pthread_cond_signal(&db->notify_cv);
+	pthread_mutex_unlock(&db->work_lock);
+}
+
+bool mvcc_has_room(struct mvcc *db)
+{
+	bool room;
+
+	pthread_mutex_lock(&db->commit_lock);
+	room = has_room_locked(db);
+	pthread_mutex_unlock(&db->commit_lock);
+	return room;
+}
+
+int mvcc_on_room(struct mvcc *db, void (*fn)(void *arg), void *arg)
+{
+	struct waiter *w = malloc(sizeof(*w));
+
+	if (!w)
+		return -ENOMEM;
+	*w = (struct waiter){ .room_fn = fn, .arg = arg };
+	pthread_mutex_lock(&db->commit_lock);
+	pthread_mutex_lock(&db->work_lock);
+	STAILQ_INSERT_TAIL(&db->rooms, w, link);
+	pthread_mutex_unlock(&db->work_lock);
+	if (has_room_locked(db))
+		room_wake_locked(db);
+	else
+		kick(db, atomic_load(&db->head_seq));
+	pthread_mutex_unlock(&db->commit_lock);
+	return 0;
+}
+
+/* ---- draining ----------------------------------------------------------------------------- */
+
+/* A batch in the making. */
+struct drain {
+	struct mvcc *db;
+	struct generation *gen;
+	struct engine_batch *batch;
+	struct buf key, row, record;
+	struct mem_node **chain; /* the versions of one key, newest first */
+	size_t nchain, chain_cap;
+	mvcc_blob_t *refs; /* blobs referred to once more, in any order */
+	size_t nrefs, refs_cap;
+	/* the log entry in the making */
+	mvcc_rev_t rev;
+	uint32_t part;
+	struct log_part head;
+	struct buf ranges, changes;
+	mvcc_blob_t range_first;
+	uint64_t range_count;
+};
+
+static int drain_init(struct drain *d, struct mvcc *db, struct generation *gen)
+{
+	*d = (struct drain){ .db = db, .gen = gen };
+	d->batch = engine_batch_new(db->engine);
+	return d->batch ? 0 : -ENOMEM;
+}
+
+static void drain_release(struct drain *d)
+{
+	engine_batch_free(d->batch);
+	buf_release(&d->key);
+	buf_release(&d->row);
+	buf_release(&d->record);
+	buf_release(&d->ranges);
+	buf_release(&d->changes);
+	free(d->chain);
+	free(d->refs);
+}
+
+/* ---- its log rows ---- */
+
+static int log_close_range(struct drain *d)
+{
+	int err = 0;
+
+	if (d->range_count) {
+		err = log_range_put(&d->ranges, d->range_first, d->range_count);
+		d->head.nranges++;
+	}
+	d->range_count = 0;
+	return err;
+}
+
+/* Ends the part at hand, if there is something in it; part 0 is always written. */
+static int log_flush(struct drain *d)
+{
+	int err = log_close_range(d);
+
+	if (err || (d->part > 0 && d->ranges.len == 0 && d->changes.len == 0))
+		return err;
+	d->head.ranges = slice_buf(&d->ranges);
+	d->head.changes = slice_buf(&d->changes);
+	err = log_key(&d->key, d->rev, d->part);
+	if (!err)
+		err = log_part_encode(&d->row, d->part, &d->head);
+	if (!err)
+		err = engine_batch_put(d->batch, FAM_LOG, slice_buf(&d->key), slice_buf(&d->row));
+	buf_clear(&d->ranges);
+	buf_clear(&d->changes);
+	d->head.nranges = 0;
+	d->part++;
+	return err;
+}
+
+static void log_begin(struct drain *d, const struct commit_head *head, uint32_t part)
+{
+	d->rev = head->rev;
+	d->part = part;
+	d->head = (struct log_part){ .time_ns = head->time_ns, .story = head->story };
+	buf_clear(&d->ranges);
+	buf_clear(&d->changes);
+	d->range_count = 0;
+}
+
+/* Notes the blobs of a record that a commit made: those it brings, in the log; the others are counted. */
+static int note_blobs(struct drain *d, const struct record *rec, bool in_log)
+{
+	struct slice blobs = rec->blobs;
+	mvcc_blob_t blob;
+	bool fresh;
+	int err = 0;
+
+	while (!err && record_blob_take(&blobs, &blob, &fresh)) {
+		if (!fresh && !in_log) {
+			if (d->nrefs == d->refs_cap) {
+				size_t cap = d->refs_cap ? 2 * d->refs_cap : 64;
+				mvcc_blob_t *grown = realloc(d->refs, cap * sizeof(*grown));
+
+				if (!grown)
+					return -ENOMEM;
+				d->refs = grown;
+				d->refs_cap = cap;
+			}
+			d->refs[d->nrefs++] = blob;
+		} else if (fresh && in_log) {
+			if (d->range_count && blob == d->range_first + d->range_count) {
+				d->range_count++;
+				continue;
+			}
+			err = log_close_range(d);
+			d->range_first = blob;
+			d->range_count = 1;
+		}
+	}
+	return err;
+}
+
+static int log_op(struct drain *d, const struct op *op, const struct record *rec)
+{
+	struct mvcc_change change = { .key = op->key, .deleted = op->flags & OP_DEL, .prev_rev = op->prev };
+	int err = log_change_put(&d->changes, &change);
+
+	if (!err && rec)
+		err = note_blobs(d, rec, true);
+	if (!err && d->changes.len + d->ranges.len > LOG_PART_MAX)
+		err = log_flush(d);
+	return err;
+}
+
+/* ---- its rows of `latest` and `hist` ---- */
+
+static int chain_add(struct drain *d, struct mem_node *node)
+{
+	if (d->nchain == d->chain_cap) {
+		size_t cap = d->chain_cap ? 2 * d->chain_cap : 64;
+		struct mem_node **grown = realloc(d->chain, cap * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		d->chain = grown;
+		d->chain_cap = cap;
+	}
+	d->chain[d->nchain++] = node;
+	return 0;
+}
+
+static int put_hist(struct drain *d, struct slice key, mvcc_rev_t end_rev, struct slice record)
+{
+	int err = hist_key(&d->key, key, end_rev);
+
+	return err ? err : engine_batch_put(d->batch, FAM_HIST, slice_buf(&d->key), record);
+}
+
+/* What `latest` holds for a key. 0 with the pin to be released, -ENOENT, or a code. */
+static int get_latest(struct drain *d, struct slice key, struct engine_pin *pin, struct record *rec)
+{
+	int err = engine_get(d->db->engine, FAM_LATEST, key, pin);
+
+	if (err)
+		return err;
+	err = record_decode(pin->value, rec);
+	if (err)
+		engine_pin_release(d->db->engine, pin);
+	return err;
+}
+
+/*
+ * Moves the versions of one key: each ends the one before it, which goes to `hist`; the last stays
+ * in `latest`. One that stands there already, of the same revision, is itself and ended by nothing.
+ */
+static int move_chain(struct drain *d)
+{
+	struct mem_node *oldest = d->chain[d->nchain - 1];
+	struct slice key = oldest->key, alive = { 0 };
+	struct engine_pin pin = { 0 };
+	struct record rec;
+	mvcc_rev_t alive_rev = 0;
+	bool existed = false;
+	int err = 0;
+
+	if (!(oldest->flags & MEM_NEW)) {
+		err = get_latest(d, key, &pin, &rec);
+		existed = err == 0;
+		if (existed) {
+			alive = pin.value;
+			alive_rev = rec.mod;
+		}
+		if (err == -ENOENT)
+			err = 0;
+	}
+	for (size_t i = d->nchain; !err && i-- > 0;) {
+		struct mem_node *node = d->chain[i];
+
+		if (alive.len && alive_rev < node->rev)
+			err = put_hist(d, key, node->rev, alive);
+		alive = node->value;
+		alive_rev = node->rev;
+		if (!err && alive.len)
+			err = record_decode(alive, &rec);
+		if (!err && alive.len)
+			err = note_blobs(d, &rec, false);
+	}
+	if (!err && alive.len)
+		err = engine_batch_put(d->batch, FAM_LATEST, key, alive);
+	else if (!err && existed)
+		err = engine_batch_del(d->batch, FAM_LATEST, key);
+	engine_pin_release(d->db->engine, &pin);
+	return err;
+}
+
+static int move_memtable(struct drain *d)
+{
+	struct mem_node *node = memtable_first(&d->gen->mt);
+	int err = 0;
+
+	while (!err && node) {
+		struct slice key = node->key;
+
+		d->nchain = 0;
+		for (; !err && node && slice_eq(node->key, key); node = memtable_next(node))
+			err = chain_add(d, node);
+		if (!err)
+			err = move_chain(d);
+	}
+	return err;
+}
+
+/* ---- its rows of the meta family ---- */
+
+static int put_settled(struct drain *d, const struct commit_head *head)
+{
+	struct slice settled = head->settled;
+	uint64_t id;
+	int err = 0;
+
+	while (!err && take_varint(&settled, &id)) {
+		err = meta_key_id(&d->key, META_INTENT, id);
+		if (!err)
+			err = engine_batch_del(d->batch, FAM_META, slice_buf(&d->key));
+	}
+	return err;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	const mvcc_blob_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* Raises the counts of the blobs noted. A blob without a row has one reference. */
+static int put_refs(struct drain *d)
+{
+	int err = 0;
+
+	if (d->nrefs)
+		qsort(d->refs, d->nrefs, sizeof(d->refs[0]), by_value);
+	for (size_t i = 0, n; !err && i < d->nrefs; i += n) {
+		struct engine_pin pin = { 0 };
+		uint64_t count = 1;
+		uint8_t raw[8];
+
+		for (n = 1; i + n < d->nrefs && d->refs[i + n] == d->refs[i]; n++)
+			continue;
+		err = meta_key_id(&d->key, META_BLOBREF, d->refs[i]);
+		if (!err)
+			err = engine_get(d->db->engine, FAM_META, slice_buf(&d->key), &pin);
+		if (!err && pin.value.len != 8)
+			err = MVCC_ECORRUPT;
+		else if (!err)
+			count = get_le64(pin.value.data);
+		engine_pin_release(d->db->engine, &pin);
+		if (err && err != -ENOENT)
+			return err;
+		put_le64(raw, count + n);
+		err = engine_batch_put(d->batch, FAM_META, slice_buf(&d->key), slice_of(raw, sizeof(raw)));
+	}
+	d->nrefs = 0;
+	return err;
+}
+
+static int put_applied(struct drain *d)
+{
+	const struct generation *gen = d->gen;
+	struct applied applied = {
+		.seq = gen->end.seq,
+		.pos = gen->end.pos,
+		.check = gen->end.check,
+		.rev = gen->last_rev,
+		.time_ns = gen->last_time_ns,
+	};
+	int err = applied_encode(&d->row, &applied);
+
+	if (!err)
+		err = engine_batch_put(d->batch, FAM_META, slice_str(META_APPLIED), slice_buf(&d->row));
+	return err ? err : blob_low_put(d->db, d->batch, gen->last_rev);
+}
+
+/* The last batch of a generation. */
+static int finish(struct drain *d)
+{
+	int err = put_refs(d);
+
+	if (!err)
+		err = put_applied(d);
+	return err ? err : db_write(d->db, d->batch, ENGINE_NOSYNC);
+}
+
+/* ---- a generation in memory ---- */
+
+static int log_commit(struct drain *d, struct slice payload)
+{
+	struct commit_head head;
+	struct slice ops;
+	struct op op;
+	int err = commit_head_decode(payload, &head);
+
+	if (err)
+		return err;
+	log_begin(d, &head, 0);
+	ops = head.ops;
+	while (!err && op_take(&ops, &op)) {
+		struct record rec;
+
+		if (!(op.flags & OP_DEL))
+			err = record_decode(op.record, &rec);
+		if (!err)
+			err = log_op(d, &op, op.flags & OP_DEL ? NULL : &rec);
+	}
+	if (!err)
+		err = log_flush(d);
+	return err ? err : put_settled(d, &head);
+}
+
+/* The ring still has the generation's records: log rows and intents are made from them. */
+static int move_ring(struct drain *d)
+{
+	struct ring_at at = d->gen->begin;
+	int err = 0;
+
+	while (!err && at.seq != d->gen->end.seq) {
+		struct slice payload;
+		uint32_t type;
+
+		if (!ring_next(&d->db->ring, &at, &type, &payload))
+			return MVCC_ECORRUPT;
+		switch (type) {
+		case RING_COMMIT:
+			err = log_commit(d, payload);
+			break;
+		case RING_INTENT:
+			err = meta_key_id(&d->key, META_INTENT, at.seq);
+			if (!err)
+				err = engine_batch_put(d->batch, FAM_META, slice_buf(&d->key), payload);
+			break;
+		case RING_INTENT_DROP:
+			err = payload.len == 8 ? 0 : MVCC_ECORRUPT;
+			if (!err)
+				err = meta_key_id(&d->key, META_INTENT, get_le64(payload.data));
+			if (!err)
+				err = engine_batch_del(d->batch, FAM_META, slice_buf(&d->key));
+			break;
+		default:
+			err = MVCC_ECORRUPT;
+		}
+	}
+	return err;
+}
+
+static int drain_memory(struct drain *d)
+{
+	int err = move_memtable(d);
+
+	if (!err)
+		err = move_ring(d);
+	return err ? err : finish(d);
+}
+
+/* ---- a staged run ---- */
+
+/*
+ * Which log part comes next: 0, or the one after the last, when a kill came between two chunks. The
+ * rows moved by then are gone from the stage, so nothing is told twice.
+ */
+static int next_log_part(struct drain *d, mvcc_rev_t rev, uint32_t *out)
+{
+	struct engine_iter *it = NULL;
+	int err = log_key(&d->key, rev, 0);
+
+	*out = 0;
+	if (!err)
+		err = log_key(&d->row, rev + 1, 0);
+	if (!err)
+		err = engine_iter_new(d->db->engine, FAM_LOG, slice_buf(&d->key), slice_buf(&d->row), &it);
+	if (err)
+		return err;
+	if (engine_iter_seek_last(it)) {
+		err = log_key_decode(it->key, &rev, out);
+		(*out)++;
+	} else {
+		err = engine_iter_error(it);
+	}
+	engine_iter_free(it);
+	return err;
+}
+
+/* Moves one row of the run, or one operation that was computed at its commit. */
+static int move_op(struct drain *d, struct op *op)
+{
+	struct engine_pin pin = { 0 };
+	struct record rec, old;
+	bool existed = false;
+	int err = 0;
+
+	if (op->prev) {
+		err = get_latest(d, op->key, &pin, &old);
+		existed = err == 0;
+		if (err == -ENOENT)
+			err = 0;
+	}
+	if (!err && existed && old.mod == d->rev) /* moved by a chunk before the kill */
+		goto out;
+	if (!err && existed)
+		err = put_hist(d, op->key, d->rev, pin.value);
+	if (!err && (op->flags & OP_DEL)) {
+		if (existed)
+			err = engine_batch_del(d->batch, FAM_LATEST, op->key);
+		if (!err && existed)
+			err = log_op(d, op, NULL);
+		goto out;
+	}
+	if (!err)
+		err = record_decode(op->record, &rec);
+	if (err)
+		goto out;
+	record_resolve(&rec, d->rev);
+	buf_clear(&d->record);
+	err = record_encode(&d->record, &rec);
+	if (!err)
+		err = engine_batch_put(d->batch, FAM_LATEST, op->key, slice_buf(&d->record));
+	if (!err)
+		err = note_blobs(d, &rec, false);
+	if (!err)
+		err = log_op(d, op, &rec);
+out:
+	engine_pin_release(d->db->engine, &pin);
+	return err;
+}
+
+static int end_chunk(struct drain *d)
+{
+	int err = log_flush(d);
+
+	if (!err)
+		err = put_refs(d);
+	if (!err)
+		err = db_write(d->db, d->batch, ENGINE_NOSYNC);
+	engine_batch_clear(d->batch);
+	return err;
+}
+
+/* Merges the rows of the run with the operations of its commit record: their keys are disjoint. */
+static int move_rows(struct drain *d, struct engine_iter *it, struct slice start, struct slice ops)
+{
+	bool on_row = engine_iter_seek(it, start), has_op;
+	struct op row, computed;
+	int err = 0;
+
+	has_op = op_take(&ops, &computed);
+	while (!err && (on_row || has_op)) {
+		bool take_row = on_row;
+
+		if (on_row && it->key.len == 8) { /* the end row goes last */
+			on_row = engine_iter_next(it);
+			continue;
+		}
+		if (on_row) {
+			err = staged_decode(it->value, &row);
+			row.key = slice_of(it->key.data + 8, it->key.len - 8);
+			take_row = !has_op || slice_cmp(row.key, computed.key) < 0;
+		}
+		if (!err)
+			err = move_op(d, take_row ? &row : &computed);
+		if (!err && take_row)
+			err = engine_batch_del(d->batch, FAM_STAGE, it->key);
+		if (err)
+			break;
+		if (take_row)
+			on_row = engine_iter_next(it);
+		else
+			has_op = op_take(&ops, &computed);
+		if (engine_batch_bytes(d->batch) > CHUNK_BYTES_MAX)
+			err = end_chunk(d);
+	}
+	return err ? err : engine_iter_error(it);
+}
+
+static int drain_run(struct drain *d)
+{
+	struct buf start = { 0 }, end = { 0 };
+	struct engine_iter *it = NULL;
+	struct ring_at at = d->gen->begin;
+	struct commit_head head;
+	struct slice payload;
+	uint32_t type, part;
+	int err;
+
+	if (!ring_next(&d->db->ring, &at, &type, &payload) || type != RING_COMMIT)
+		return MVCC_ECORRUPT;
+	err = commit_head_decode(payload, &head);
+	if (!err)
+		err = next_log_part(d, head.rev, &part);
+	if (err)
+		return err;
+	log_begin(d, &head, part);
+	err = id_key(&start, head.run);
+	if (!err)
+		err = id_key(&end, head.run + 1);
+	if (!err)
+		err = engine_iter_new(d->db->engine, FAM_STAGE, slice_buf(&start), slice_buf(&end), &it);
+	if (!err) {
+		atomic_store(&d->gen->moving, true); /* before the first row can be missing: see overlay.h */
+		err = move_rows(d, it, slice_buf(&start), head.ops);
+	}
+	engine_iter_free(it);
+	if (!err)
+		err = log_flush(d);
+	if (!err)
+		err = engine_batch_del(d->batch, FAM_STAGE, slice_buf(&start));
+	if (!err)
+		err = put_settled(d, &head);
+	if (!err)
+		err = finish(d);
+	buf_release(&start);
+	buf_release(&end);
+	return err;
+}
+
+/* ---- a generation, from its turn to its end ---- */
+
+static int drain_into_engine(struct mvcc *db, struct generation *gen)
+{
+	struct drain d;
+	int err;
+
+	gate_enter(&db->gate);
+	atomic_store(&db->applying, gen->last_rev); /* before any of it can be seen: see cursors */
+	err = drain_init(&d, db, gen);
+	if (!err)
+		err = gen->run ? drain_run(&d) : drain_memory(&d);
+	drain_release(&d);
+	gate_leave(&db->gate);
+	if (err)
+		return db_fail(db, err);
+	db->engine_seq = gen->end.seq;
+	atomic_fetch_add_explicit(&db->n_drains, 1, memory_order_relaxed);
+	return 0;
+}
+
+/* The engine has all of `gen`: frees its stretch of the ring and takes it out of the overlay. */
+static void retire(struct mvcc *db, struct generation *gen)
+{
+	atomic_store(&db->applied, gen->last_rev);
+	blob_applied(db, gen->last_rev);
+	overlay_drop_last(&db->overlay);
+	pthread_mutex_lock(&db->commit_lock);
+	atomic_store(&db->ring.tail, gen->end.pos);
+	if (gen->run)
+		db->runs_pending--;
+	atomic_store(&db->applied_seq, gen->end.seq);
+	room_wake_locked(db);
+	pthread_mutex_unlock(&db->commit_lock);
+	pthread_mutex_lock(&db->work_lock);
+	if (!db->sync_due_ns && atomic_load(&db->synced_seq) != gen->end.seq) {
+		db->sync_due_ns = (gen->born_ns ? gen->born_ns : now_ns()) + db->sync_ns;
+		pthread_cond_signal(&db->sync_cv);
+	}
+	pthread_cond_broadcast(&db->drained_cv);
+	pthread_mutex_unlock(&db->work_lock);
+}
+
+int drain_last(struct mvcc *db)
+{
+	struct gen_set *set;
+	struct generation *gen;
+	int err = 0;
+
+	pthread_mutex_lock(&db->commit_lock); /* whoever pushed a generation has finished it */
+	set = overlay_ref(&db->overlay);
+	pthread_mutex_unlock(&db->commit_lock);
+	gen = set->gens[set->n - 1];
+	if (set->n > 1) {
+		if (!is_empty(gen) && gen->end.seq > db->engine_seq)
+			err = drain_into_engine(db, gen);
+		if (!err)
+			retire(db, gen);
+	}
+	gen_set_unref(set);
+	return err;
+}
+
+int drain_to(struct mvcc *db, uint64_t seq)
+{
+	int failed = 0;
+
+	kick(db, seq);
+	pthread_mutex_lock(&db->work_lock);
+	while (atomic_load(&db->applied_seq) < seq) {
+		failed = atomic_load(&db->failed);
+		if (failed)
+			break;
+		pthread_cond_wait(&db->drained_cv, &db->work_lock);
+	}
+	pthread_mutex_unlock(&db->work_lock);
+	return failed;
+}
+
+/* ---- leaving the failed state ------------------------------------------------------------- */
+
+/* What the engine says it has applied: after a failed write, nobody else knows. */
+static int ask_applied(struct mvcc *db)
+{
+	struct engine_pin pin = { 0 };
+	struct applied applied;
+	int err;
+
+	gate_enter(&db->gate);
+	err = engine_get(db->engine, FAM_META, slice_str(META_APPLIED), &pin);
+	if (!err)
+		err = applied_decode(pin.value, &applied);
+	engine_pin_release(db->engine, &pin);
+	gate_leave(&db->gate);
+	if (!err)
+		db->engine_seq = applied.seq;
+	return err;
+}
+
+static void recover(struct mvcc *db)
+{
+	int err;
+
+	if (!space_recovered(db) || !gate_try_shut(&db->gate))
+		return; /* somebody has a cursor open: next time */
+	err = engine_reopen(db->engine);
+	gate_open(&db->gate);
+	if (!err)
+		err = ask_applied(db);
+	if (err)
+		return;
+	db_log(db, LOG_NOTICE, "the engine works again; %s",
+	       "commits that waited in the ring go on their way");
+	pthread_mutex_lock(&db->commit_lock);
+	atomic_store(&db->failed, 0);
+	room_wake_locked(db);
+	pthread_mutex_unlock(&db->commit_lock);
+}
+
+/* ---- the threads -------------------------------------------------------------------------- */
+
+static struct timespec at_ns(uint64_t ns)
+{
+	return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
+}
+
+static bool anything_sealed(struct mvcc *db)
+{
+	struct gen_set *set = overlay_ref(&db->overlay);
+	bool sealed = set->n > 1;
+
+	gen_set_unref(set);
+	return sealed;
+}
+
+static void seal(struct mvcc *db)
+{
+	struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	int err;
+
+	pthread_mutex_lock(&db->commit_lock);
+	err = seal_locked(db);
+	if (!err) {
+		pthread_mutex_lock(&db->work_lock);
+		db->active_born_ns = 0;
+		pthread_mutex_unlock(&db->work_lock);
+	}
+	pthread_mutex_unlock(&db->commit_lock);
+	if (err)
+		nanosleep(&pause, NULL); /* out of memory: somebody may give some back */
+}
+
+/* One step of the committer, which holds work_lock, and drops it while it works. */
+static void committer_step(struct mvcc *db)
+{
+	bool asked = db->kick_seq > atomic_load(&db->applied_seq);
+	uint64_t born = db->active_born_ns;
+	struct timespec until;
+
+	if (atomic_load(&db->failed)) {
+		if (!db->retry_due_ns)
+			db->retry_due_ns = now_ns() + RETRY_NS;
+		if (now_ns() < db->retry_due_ns) {
+			until = at_ns(db->retry_due_ns);
+			pthread_cond_timedwait(&db->work_cv, &db->work_lock, &until);
+			return;
+		}
+		db->retry_due_ns = 0;
+		pthread_mutex_unlock(&db->work_lock);
+		recover(db);
+		pthread_mutex_lock(&db->work_lock);
+	} else if (anything_sealed(db)) {
+		pthread_mutex_unlock(&db->work_lock);
+		drain_last(db);
+		pthread_mutex_lock(&db->work_lock);
+	} else if (born && (asked || now_ns() >= born + SEAL_NS)) {
+		pthread_mutex_unlock(&db->work_lock);
+		seal(db);
+		pthread_mutex_lock(&db->work_lock);
+	} else if (born) {
+		until = at_ns(born + SEAL_NS);
+		pthread_cond_timedwait(&db->work_cv, &db->work_lock, &until);
+	} else {
+		pthread_cond_wait(&db->work_cv, &db->work_lock);
+	}
+}
+
+static void *committer_main(void *arg)
+{
+	struct mvcc *db = arg;
+
+	pthread_mutex_lock(&db->work_lock);
+	while (!db->stop_committer)
+		committer_step(db);
+	pthread_mutex_unlock(&db->work_lock);
+	return NULL;
+}
+
+/* Puts all that is committed by now on disk. */
+static int sync_all(struct mvcc *db)
+{
+	uint64_t seq = atomic_load(&db->head_seq);
+	mvcc_rev_t applied;
+	int err = drain_to(db, seq);
+
+	if (err)
+		return err;
+	seq = atomic_load(&db->applied_seq);
+	applied = atomic_load(&db->applied);
+	gate_enter(&db->gate);
+	err = engine_sync(db->engine);
+	gate_leave(&db->gate);
+	if (err)
+		return db_fail(db, err);
+	atomic_store(&db->synced_seq, seq);
+	atomic_store(&db->synced, applied);
+	atomic_fetch_add_explicit(&db->n_syncs, 1, memory_order_relaxed);
+	return 0;
+}
+
+static void answer_syncs(struct mvcc *db, struct waiters *waiters, int err)
+{
+	struct waiter *w;
+
+	while ((w = STAILQ_FIRST(waiters))) {
+		STAILQ_REMOVE_HEAD(waiters, link);
+		w->err = err;
+		if (w->direct) {
+			w->sync_fn(w->arg, err);
+			free(w);
+			continue;
+		}
+		pthread_mutex_lock(&db->work_lock);
+		STAILQ_INSERT_TAIL(&db->notices, w, link);
+		pthread_cond_signal(&db->notify_cv);
+		pthread_mutex_unlock(&db->work_lock);
+	}
+}
+
+static bool sync_is_due(struct mvcc *db)
+{
+	struct timespec until;
+
+	if (!STAILQ_EMPTY(&db->syncs))
+		return true;
+	if (!db->sync_due_ns) {
+		pthread_cond_wait(&db->sync_cv, &db->work_lock); /* idle: nothing to wake up for */
+		return false;
+	}
+	if (now_ns() >= db->sync_due_ns)
+		return true;
+	until = at_ns(db->sync_due_ns);
+	pthread_cond_timedwait(&db->sync_cv, &db->work_lock, &until);
+	return false;
+}
+
+static void *syncer_main(void *arg)
+{
+	struct mvcc *db = arg;
+
+	pthread_mutex_lock(&db->work_lock);
+	while (!db->stop_syncer || !STAILQ_EMPTY(&db->syncs)) {
+		struct waiters taken = STAILQ_HEAD_INITIALIZER(taken);
+		int err;
+
+		if (!sync_is_due(db))
+			continue;
+		STAILQ_CONCAT(&taken, &db->syncs);
+		pthread_mutex_unlock(&db->work_lock);
+		err = sync_all(db);
+		answer_syncs(db, &taken, err);
+		pthread_mutex_lock(&db->work_lock);
+		db->sync_due_ns = 0;
+		if (err || atomic_load(&db->applied_seq) != atomic_load(&db->synced_seq))
+			db->sync_due_ns = now_ns() + db->sync_ns;
+	}
+	pthread_mutex_unlock(&db->work_lock);
+	return NULL;
+}
+
+static void *notifier_main(void *arg)
+{
+	struct mvcc *db = arg;
+	struct waiter *w;
+
+	pthread_mutex_lock(&db->work_lock);
+	while (!db->stop_notifier || !STAILQ_EMPTY(&db->notices)) {
+		w = STAILQ_FIRST(&db->notices);
+		if (!w) {
+			pthread_cond_wait(&db->notify_cv, &db->work_lock);
+			continue;
+		}
+		STAILQ_REMOVE_HEAD(&db->notices, link);
+		pthread_mutex_unlock(&db->work_lock);
+		if (w->room_fn)
+			w->room_fn(w->arg);
+		else
+			w->sync_fn(w->arg, w->err);
+		free(w);
+		pthread_mutex_lock(&db->work_lock);
+	}
+	pthread_mutex_unlock(&db->work_lock);
+	return NULL;
+}
+
+int threads_start(struct mvcc *db)
+{
+	static void *(*const mains[])(void *) = { syncer_main, committer_main, notifier_main };
+	pthread_t *const threads[] = { &db->syncer, &db->committer, &db->notifier };
+	sigset_t all, was;
+	int err = 0;
+
+	sigfillset(&all); /* signals are for the program's own threads */
+	pthread_sigmask(SIG_SETMASK, &all, &was);
+	while (!err && db->threads < 3) {
+		err = -pthread_create(threads[db->threads], NULL, mains[db->threads], db);
+		if (!err)
+			db->threads++;
+	}
+	pthread_sigmask(SIG_SETMASK, &was, NULL);
+	return err;
+}
+
+/* The sync thread first, as it needs the committer; the notifier when it has called all completions. */
+void threads_stop(struct mvcc *db)
+{
+	bool *const stops[] = { &db->stop_syncer, &db->stop_committer, &db->stop_notifier };
+	pthread_cond_t *const cvs[] = { &db->sync_cv, &db->work_cv, &db->notify_cv };
+	const pthread_t threads[] = { db->syncer, db->committer, db->notifier };
+
+	for (unsigned i = 0; i < db->threads; i++) {
+		pthread_mutex_lock(&db->work_lock);
+		if (i == 2)
+			STAILQ_CONCAT(&db->notices, &db->rooms);
+		*stops[i] = true;
+		pthread_cond_broadcast(cvs[i]);
+		pthread_mutex_unlock(&db->work_lock);
+		pthread_join(threads[i], NULL);
+	}
+	db->threads = 0;
+}
+
+/* ---- sync --------------------------------------------------------------------------------- */
+
+static int sync_enqueue(struct mvcc *db, mvcc_rev_t rev, void (*fn)(void *arg, int err), void *arg, bool direct)
+{
+	struct waiter *w = malloc(sizeof(*w));
+
+	if (!w)
+		return -ENOMEM;
+	*w = (struct waiter){ .rev = rev, .sync_fn = fn, .arg = arg, .direct = direct };
+	pthread_mutex_lock(&db->work_lock);
+	STAILQ_INSERT_TAIL(&db->syncs, w, link);
+	pthread_cond_signal(&db->sync_cv);
+	pthread_mutex_unlock(&db->work_lock);
+	return 0;
+}
+
+int mvcc_sync_async(struct mvcc *db, mvcc_rev_t rev, void (*fn)(void *arg, int err), void *arg)
+{
+	return sync_enqueue(db, rev, fn, arg, false);
+}
+
+struct sync_wait {
+	pthread_mutex_t lock;
+	pthread_cond_t cv;
+	bool done;
+	int err;
+};
+
+static void sync_done(void *arg, int err)
+{
+	struct sync_wait *wait = arg;
+
+	pthread_mutex_lock(&wait->lock);
+	wait->err = err;
+	wait->done = true;
+	pthread_cond_signal(&wait->cv);
+	pthread_mutex_unlock(&wait->lock);
+}
+
+/* Is there nothing to do for a sync up to `rev`? */
+static bool is_synced(struct mvcc *db, mvcc_rev_t rev)
+{
+	if (atomic_load(&db->failed))
+		return false;
+	if (rev != MVCC_REV_LATEST && rev <= atomic_load(&db->synced))
+		return true;
+	return atomic_load(&db->synced_seq) == atomic_load(&db->head_seq);
+}
+
+int mvcc_sync(struct mvcc *db, mvcc_rev_t rev)
+{
+	struct sync_wait wait = { .done = false };
+	int err;
+
+	if (rev > atomic_load(&db->current))
+		return MVCC_EFUTURE;
+	if (is_synced(db, rev))
+		return 0;
+	pthread_mutex_init(&wait.lock, NULL);
+	pthread_cond_init(&wait.cv, NULL);
+	err = sync_enqueue(db, rev, sync_done, &wait, true);
+	pthread_mutex_lock(&wait.lock);
+	while (!err && !wait.done)
+		pthread_cond_wait(&wait.cv, &wait.lock);
+	pthread_mutex_unlock(&wait.lock);
+	pthread_cond_destroy(&wait.cv);
+	pthread_mutex_destroy(&wait.lock);
+	return err ? err : wait.err;
+}

@@ -1,0 +1,147 @@
+/*
+ * The bytes mvcc gives to the engine and to the ring: records, operations, commits, rows of the log
+ * and the keys of every family. Each has one encoder and one decoder, here; FORMAT.md draws them.
+ * Decoders lend slices of what they were given and trust nothing.
+ */
+#ifndef MVCC_RECORD_H
+#define MVCC_RECORD_H
+
+#include "mvcc/mvcc.h"
+
+/* The families, in the order in which the engine is told of them. */
+enum { FAM_META, FAM_LATEST, FAM_HIST, FAM_LOG, FAM_BLOB, FAM_STAGE, FAM_COUNT };
+
+/* A revision ends below this, so that the first byte of a BE64 in a key of `hist` is 00. */
+#define REV_LIMIT ((mvcc_rev_t)1 << 56)
+
+/* ---- records ------------------------------------------------------------------------------ */
+
+/*
+ * What is stored under a key: its place in history, the blobs it refers to, its value. In a staged
+ * run `mod` is 0, and so is the `create` of a new generation: both mean the revision of the commit.
+ */
+struct record {
+	mvcc_rev_t mod, create;
+	uint64_t version;
+	uint64_t nblobs;
+	struct slice blobs; /* encoded: see record_blob_take() */
+	struct slice value;
+};
+
+int record_encode(struct buf *out, const struct record *rec);    /* appends; 0 or -ENOMEM */
+int record_decode(struct slice in, struct record *out);          /* 0 or MVCC_ECORRUPT */
+void record_resolve(struct record *rec, mvcc_rev_t rev);         /* of a run: fills in the revision */
+
+/*
+ * A blob in a record's list. `fresh` marks the first reference, in the transaction that staged it;
+ * every other reference is counted.
+ */
+int record_blob_put(struct buf *out, mvcc_blob_t blob, bool fresh);
+bool record_blob_take(struct slice *blobs, mvcc_blob_t *blob, bool *fresh);
+
+/* ---- operations and commits --------------------------------------------------------------- */
+
+enum {
+	OP_DEL = 1,    /* a tombstone; no record follows */
+	OP_REBORN = 2, /* deleted and put again by one transaction; meant for the run's own later rows */
+};
+
+/* One change of a key: an element of a commit, or the value of a staged row (which has no key in it). */
+struct op {
+	uint8_t flags;
+	struct slice key;
+	mvcc_rev_t prev; /* revision of the record it replaces, 0 if there is none */
+	struct slice record;
+};
+
+int op_encode(struct buf *out, const struct op *op);             /* with the key */
+bool op_take(struct slice *in, struct op *out);
+int staged_encode(struct buf *out, const struct op *op);         /* without */
+int staged_decode(struct slice in, struct op *out);              /* 0 or MVCC_ECORRUPT; leaves out->key */
+
+/* A story as stored: the strings are slices. */
+struct story_raw {
+	uint32_t uid, gid, pid;
+	struct slice comm, op, path, path2, session, message;
+};
+
+#define STORY_MAX ((size_t)64 << 10) /* encoded */
+
+int story_encode(struct buf *out, const struct mvcc_story *story); /* NULL is an empty story */
+bool story_take(struct slice *in, struct story_raw *out);
+
+/* A commit as the ring has it: this head, then operations in key order to the end. */
+struct commit_head {
+	mvcc_rev_t rev;
+	int64_t time_ns;
+	struct slice story; /* encoded */
+	uint64_t run;       /* id of the staged run that belongs to it, 0 for none */
+	uint64_t nsettled;
+	struct slice settled; /* encoded varints */
+	struct slice ops;
+};
+
+int commit_head_encode(struct buf *out, const struct commit_head *head); /* `ops` is left to the caller */
+int commit_head_decode(struct slice in, struct commit_head *out);        /* 0 or MVCC_ECORRUPT */
+
+/* ---- keys --------------------------------------------------------------------------------- */
+
+/* All of these replace the contents of `out`, and return 0 or -ENOMEM. */
+int hist_key(struct buf *out, struct slice key, mvcc_rev_t end_rev);
+int hist_key_start(struct buf *out, struct slice key); /* before every row of `key` */
+int hist_key_after(struct buf *out, struct slice key); /* after every row of `key`, before the next key's */
+int hist_key_decode(struct slice in, struct buf *key, mvcc_rev_t *end_rev); /* or MVCC_ECORRUPT */
+size_t hist_prefix_len(struct slice in);                                    /* for engine_family */
+
+int log_key(struct buf *out, mvcc_rev_t rev, uint32_t part);
+int log_key_decode(struct slice in, mvcc_rev_t *rev, uint32_t *part); /* 0 or MVCC_ECORRUPT */
+int id_key(struct buf *out, uint64_t id);                             /* of a blob, of a run's end row */
+int stage_key(struct buf *out, uint64_t run, struct slice key);
+
+/* Rows of FAM_META. */
+#define META_STORE "store"
+#define META_APPLIED "applied"
+#define META_FLOOR "floor"
+#define META_BLOB_LOW "blob_low"
+#define META_INTENT "intent/"   /* ++ BE64(id) */
+#define META_COUNTER "counter/" /* ++ name */
+#define META_BLOBREF "blobref/" /* ++ BE64(blob) */
+
+int meta_key_id(struct buf *out, const char *prefix, uint64_t id);
+int meta_key_name(struct buf *out, const char *prefix, struct slice name);
+
+/* How far the ring has been moved into the engine, written in the same batch as what it tells of. */
+struct applied {
+	uint64_t seq;   /* of the last ring record applied */
+	uint64_t pos;   /* where the next one begins */
+	uint64_t check; /* what the next one's checksum is chained to */
+	mvcc_rev_t rev; /* newest revision applied */
+	int64_t time_ns;
+};
+
+int applied_encode(struct buf *out, const struct applied *a);
+int applied_decode(struct slice in, struct applied *out);
+
+/* ---- rows of the log ---------------------------------------------------------------------- */
+
+#define LOG_PART_MAX ((size_t)32 << 10)
+
+struct log_part {
+	int64_t time_ns;    /* part 0 only */
+	struct slice story; /* part 0 only; encoded */
+	uint64_t nranges;
+	struct slice ranges;  /* encoded: see log_range_take() */
+	struct slice changes; /* encoded: see log_change_take() */
+};
+
+int log_part_encode(struct buf *out, uint32_t part, const struct log_part *p);
+int log_part_decode(struct slice in, uint32_t part, struct log_part *out); /* 0 or MVCC_ECORRUPT */
+
+/* Blobs first referred to by the changes of the part: ids first .. first + count - 1. */
+int log_range_put(struct buf *out, mvcc_blob_t first, uint64_t count);
+bool log_range_take(struct slice *ranges, mvcc_blob_t *first, uint64_t *count);
+
+int log_change_put(struct buf *out, const struct mvcc_change *change);
+bool log_change_take(struct slice *changes, struct mvcc_change *out);
+
+#endif

@@ -1,0 +1,400 @@
+/*
+ * The staged run of a transaction too large for memory. Its rows stand in the engine's staging
+ * family under BE64(run) ++ key, one for each key it wrote, in the form they will have but for the
+ * revision. They belong to nobody else until a commit record names the run; what never gets so far
+ * is removed by abort, or by the next open.
+ *
+ * A row says what stood under its key at the transaction's base. That is still true at commit, as
+ * commit fails if another transaction changed a key of the run.
+ */
+#include "mvcc/txn_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+/* ---- which keys the run holds ------------------------------------------------------------- */
+
+static struct bloom *bloom_new(size_t nkeys)
+{
+	size_t nbits = 512;
+	struct bloom *bloom;
+
+	while (nbits < 8 * nkeys)
+		nbits *= 2;
+	bloom = calloc(1, sizeof(*bloom) + nbits / 8);
+	if (bloom)
+		bloom->nbits = nbits;
+	return bloom;
+}
+
+/* The four bits of a key: the hash, then steps of its upper half. */
+static uint64_t bloom_bit(const struct bloom *bloom, uint64_t hash, unsigned i)
+{
+	return (hash + i * (hash >> 32 | 1)) & (bloom->nbits - 1);
+}
+
+static void bloom_add(struct bloom *bloom, struct slice key)
+{
+	uint64_t hash = XXH3_64bits_withSeed(key.data, key.len, 0);
+
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t bit = bloom_bit(bloom, hash, i);
+
+		bloom->bits[bit / 64] |= 1ull << (bit % 64);
+	}
+}
+
+bool run_may_hold(const struct mvcc_txn *txn, struct slice key)
+{
+	uint64_t hash = XXH3_64bits_withSeed(key.data, key.len, 0);
+
+	for (const struct bloom *bloom = txn->blooms; bloom; bloom = bloom->next) {
+		unsigned hits = 0;
+
+		while (hits < 4) {
+			uint64_t bit = bloom_bit(bloom, hash, hits);
+
+			if (!(bloom->bits[bit / 64] >> (bit % 64) & 1))
+				break;
+			hits++;
+		}
+		if (hits == 4)
+			return true;
+	}
+	return false;
+}
+
+void blooms_free(struct bloom *bloom)
+{
+	while (bloom) {
+		struct bloom *next = bloom->next;
+
+		free(bloom);
+		bloom = next;
+	}
+}
+
+/* ---- spilling ----------------------------------------------------------------------------- */
+
+/*
+ * What the run already says of the key: whether this transaction deleted it before, and which blobs
+ * a row about to be replaced was the first to refer to (they are fresh again).
+ */
+static int spill_earlier(struct mvcc_txn *txn, struct slice key, struct txn_write *w)
+{
+	struct engine_pin pin;
+	struct record rec;
+	struct op op;
+	int err;
+
+	if (!run_may_hold(txn, key))
+		return 0;
+	err = stage_get(txn->db, txn->run, key, &pin, &op);
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	w->reborn |= (op.flags & (OP_DEL | OP_REBORN)) && w->what == WRITE_PUT;
+	if (!(op.flags & OP_DEL))
+		err = record_decode(op.record, &rec);
+	while (!err && !(op.flags & OP_DEL) && rec.nblobs-- > 0) {
+		struct staged_blob *staged;
+		mvcc_blob_t blob;
+		bool fresh;
+
+		if (!record_blob_take(&rec.blobs, &blob, &fresh)) {
+			err = MVCC_ECORRUPT;
+			break;
+		}
+		staged = fresh ? blob_staged(&txn->staged, blob) : NULL;
+		if (staged)
+			staged->referred = false;
+	}
+	engine_pin_release(txn->db->engine, &pin);
+	return err;
+}
+
+static int spill_write(struct mvcc_txn *txn, struct slice key, struct txn_write *w, struct engine_batch *batch)
+{
+	struct op op = { .flags = w->what == WRITE_DEL ? OP_DEL : 0 };
+	struct buf row = { 0 };
+	int err = txn_write_header(txn, key, w);
+
+	if (!err)
+		err = spill_earlier(txn, key, w);
+	op.prev = w->header.mod;
+	buf_clear(&txn->rec);
+	if (!err && w->what == WRITE_PUT) {
+		struct record rec;
+
+		err = txn_write_record(txn, key, w, &rec);
+		if (!err)
+			err = txn_blobs_tell(txn, w->blobs, w->nblobs, &txn->list);
+		rec.blobs = slice_buf(&txn->list);
+		if (!err)
+			err = record_encode(&txn->rec, &rec);
+		op.record = slice_buf(&txn->rec);
+		if (w->reborn)
+			op.flags |= OP_REBORN;
+	}
+	buf_clear(&txn->value);
+	if (!err)
+		err = staged_encode(&txn->value, &op);
+	if (!err)
+		err = stage_key(&row, txn->run, key);
+	if (!err)
+		err = engine_batch_put(batch, FAM_STAGE, slice_buf(&row), slice_buf(&txn->value));
+	buf_release(&row);
+	txn->run_counts |= w->what == WRITE_PUT || w->header.exists;
+	txn->run_grows |= w->what == WRITE_PUT;
+	return err;
+}
+
+/* A write with updates only, or that has to wait for commit, goes over to the next table. */
+static int keep_write(struct txn_writes *next, struct slice key, const struct txn_write *w)
+{
+	struct txn_write *kept = txn_write_at(next, key);
+
+	if (!kept)
+		return -ENOMEM;
+	*kept = *w;
+	kept->old = (struct mvcc_item){ 0 };
+	kept->old_known = false;
+	kept->updates = kept->last_update = NULL;
+	kept->value = memtable_copy(&next->mt, w->value);
+	kept->blobs = memtable_copy(&next->mt, w->blobs);
+	kept->blobs_told = slice_of(NULL, 0);
+	for (const struct txn_update *u = w->updates; u; u = u->next) {
+		struct txn_update *copy = memtable_alloc(&next->mt, sizeof(*copy));
+
+		if (!copy)
+			return -ENOMEM;
+		*copy = (struct txn_update){ .fn = u->fn, .arg = memtable_copy(&next->mt, u->arg) };
+		if (!copy->arg.data)
+			return -ENOMEM;
+		if (kept->last_update)
+			kept->last_update->next = copy;
+		else
+			kept->updates = copy;
+		kept->last_update = copy;
+	}
+	return kept->value.data && kept->blobs.data ? 0 : -ENOMEM;
+}
+
+/* Before the last spill: updates of keys that the run holds become puts. */
+static int fold_into_run(struct mvcc_txn *txn, struct slice key, struct txn_write *w)
+{
+	struct engine_pin pin;
+	struct record rec;
+	struct op op;
+	int err;
+
+	if (w->what == WRITE_NONE && run_may_hold(txn, key)) {
+		err = stage_get(txn->db, txn->run, key, &pin, &op);
+		if (err && err != -ENOENT)
+			return err;
+		if (!err && (op.flags & OP_DEL))
+			w->updates = w->last_update = NULL;
+		else if (!err)
+			err = record_decode(op.record, &rec);
+		if (!err && !(op.flags & OP_DEL)) {
+			w->what = WRITE_PUT;
+			w->value = memtable_copy(&txn->writes->mt, rec.value);
+			w->nblobs = rec.nblobs;
+			w->blobs = memtable_copy(&txn->writes->mt, rec.blobs);
+			if (!w->value.data || !w->blobs.data)
+				err = -ENOMEM;
+		}
+		engine_pin_release(txn->db->engine, &pin);
+		if (err && err != -ENOENT)
+			return err;
+	}
+	return w->what == WRITE_PUT ? txn_fold_updates(txn, w) : 0;
+}
+
+static int write_and_clear(struct mvcc *db, struct engine_batch *batch)
+{
+	int err = space_admit(db, engine_batch_bytes(batch), true);
+
+	if (!err)
+		err = db_write(db, batch, ENGINE_NOSYNC);
+	engine_batch_clear(batch);
+	return err;
+}
+
+static int spill_into(struct mvcc_txn *txn, bool last, struct txn_writes *next, struct engine_batch *batch,
+		      struct bloom *bloom)
+{
+	int err = 0;
+
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node; node = memtable_next(node)) {
+		struct txn_write *w = write_of(node);
+
+		if (last)
+			err = fold_into_run(txn, node->key, w);
+		if (err)
+			break;
+		if (w->what == WRITE_NONE || w->updates) {
+			err = w->updates ? keep_write(next, node->key, w) : 0;
+			continue;
+		}
+		err = spill_write(txn, node->key, w, batch);
+		bloom_add(bloom, node->key);
+		if (!err && engine_batch_bytes(batch) > CHUNK_BYTES_MAX)
+			err = write_and_clear(txn->db, batch);
+	}
+	if (!err && last) {
+		struct buf key = { 0 };
+
+		err = id_key(&key, txn->run); /* the end row: written last, it vouches for all others */
+		if (!err)
+			err = engine_batch_put(batch, FAM_STAGE, slice_buf(&key), slice_of(NULL, 0));
+		buf_release(&key);
+	}
+	if (!err && engine_batch_bytes(batch) > 0)
+		err = write_and_clear(txn->db, batch);
+	return err;
+}
+
+int txn_spill(struct mvcc_txn *txn, bool last)
+{
+	struct mvcc *db = txn->db;
+	struct txn_writes *next = txn_writes_new();
+	struct bloom *bloom = bloom_new(atomic_load(&txn->writes->mt.count));
+	struct engine_batch *batch;
+	int err = -ENOMEM;
+
+	gate_enter(&db->gate);
+	batch = engine_batch_new(db->engine);
+	if (!txn->run)
+		txn->run = atomic_fetch_add(&db->next_run, 1) + 1;
+	if (next && bloom && batch)
+		err = spill_into(txn, last, next, batch, bloom);
+	engine_batch_free(batch);
+	gate_leave(&db->gate);
+	if (err) {
+		free(bloom);
+		txn_writes_unref(next);
+		return err;
+	}
+	bloom->next = txn->blooms;
+	txn->blooms = bloom;
+	txn_writes_unref(txn->writes);
+	txn->writes = next;
+	return 0;
+}
+
+void run_remove(struct mvcc_txn *txn)
+{
+	struct mvcc *db = txn->db;
+	struct buf start = { 0 }, end = { 0 };
+	struct engine_batch *batch;
+	int err;
+
+	if (!txn->run)
+		return;
+	gate_enter(&db->gate);
+	batch = engine_batch_new(db->engine);
+	err = batch ? id_key(&start, txn->run) : -ENOMEM;
+	if (!err)
+		err = id_key(&end, txn->run + 1);
+	if (!err)
+		err = engine_batch_del_range(batch, FAM_STAGE, slice_buf(&start), slice_buf(&end));
+	if (!err)
+		db_write(db, batch, ENGINE_NOSYNC); /* else the next open removes them */
+	engine_batch_free(batch);
+	gate_leave(&db->gate);
+	buf_release(&start);
+	buf_release(&end);
+}
+
+/* ---- validating --------------------------------------------------------------------------- */
+
+/* Copies the keys changed in (base, rev] from the window: 0, 1 if it does not know them, or a code. */
+static int window_keys(struct mvcc *db, mvcc_rev_t base, mvcc_rev_t rev, struct buf *out)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&db->commit_lock);
+	if (base < db->window.low)
+		err = 1;
+	for (mvcc_rev_t r = base + 1; !err && r <= rev; r++) {
+		const struct window_commit *c = window_at(&db->window, r);
+
+		if (c->run)
+			err = 1;
+		for (unsigned i = 0; !err && i < c->n; i++)
+			err = buf_put_bytes(out, c->changes[i].key);
+	}
+	pthread_mutex_unlock(&db->commit_lock);
+	return err;
+}
+
+static int validate_keys(struct mvcc_txn *txn, struct slice keys)
+{
+	struct slice key;
+	int err = 0;
+
+	while (!err && take_bytes(&keys, &key)) {
+		struct engine_pin pin;
+		struct op op;
+
+		if (!run_may_hold(txn, key))
+			continue;
+		err = stage_get(txn->db, txn->run, key, &pin, &op);
+		engine_pin_release(txn->db->engine, &pin);
+		if (err != -ENOENT)
+			return err ? err : MVCC_ECONFLICT;
+		err = 0;
+	}
+	return err;
+}
+
+/* Compares every row of the run with what stands under its key at `rev`. */
+static int validate_rows(struct mvcc_txn *txn, mvcc_rev_t rev)
+{
+	struct buf start = { 0 }, end = { 0 };
+	struct engine_iter *it = NULL;
+	int err = id_key(&start, txn->run);
+	bool on_row;
+
+	if (!err)
+		err = id_key(&end, txn->run + 1);
+	if (!err)
+		err = engine_iter_new(txn->db->engine, FAM_STAGE, slice_buf(&start), slice_buf(&end), &it);
+	if (err)
+		goto out;
+	for (on_row = engine_iter_seek(it, slice_buf(&start)); on_row && !err; on_row = engine_iter_next(it)) {
+		struct header header;
+		struct op op;
+
+		if (it->key.len == 8)
+			continue;
+		err = staged_decode(it->value, &op);
+		if (!err)
+			err = header_at(txn->db, rev, slice_of(it->key.data + 8, it->key.len - 8), &header);
+		if (!err && header.mod != op.prev)
+			err = MVCC_ECONFLICT;
+	}
+	if (!err)
+		err = engine_iter_error(it);
+out:
+	engine_iter_free(it);
+	buf_release(&start);
+	buf_release(&end);
+	return err;
+}
+
+int run_validate(struct mvcc_txn *txn, mvcc_rev_t rev)
+{
+	struct buf keys = { 0 };
+	int err = window_keys(txn->db, txn->view->rev, rev, &keys);
+
+	gate_enter(&txn->db->gate);
+	if (err == 0)
+		err = validate_keys(txn, slice_buf(&keys));
+	else if (err == 1)
+		err = validate_rows(txn, rev);
+	gate_leave(&txn->db->gate);
+	buf_release(&keys);
+	return err;
+}

@@ -1,0 +1,160 @@
+/*
+ * The inside of a transaction, shared by txn.c (what it reads and writes), spill.c (its staged run)
+ * and commit.c. A transaction belongs to one thread at a time, so nothing here has a lock.
+ */
+#ifndef MVCC_TXN_INT_H
+#define MVCC_TXN_INT_H
+
+#include "mvcc/mvcc_int.h"
+
+/* Something read, or guarded, or at least looked at. Lives in the arena of the table of reads. */
+struct txn_read {
+	bool validate;        /* commit fails if it changed */
+	bool must_exist;      /* commit fails if it is absent then */
+	struct header header; /* at the base */
+	bool exists_now;      /* for must_exist: as far as validation has come */
+	struct txn_read *next_guard;
+};
+
+/* A change to be computed at commit. */
+struct txn_update {
+	struct txn_update *next;
+	mvcc_update_fn *fn;
+	struct slice arg;
+};
+
+/* A key written. Lives in the arena of the table of writes. */
+struct txn_write {
+	enum { WRITE_NONE, WRITE_PUT, WRITE_DEL } what; /* NONE: only updates */
+	bool reborn;                                    /* deleted, then put again */
+	bool header_known;
+	bool moved; /* validation met another commit of the key */
+	bool old_known;
+	struct slice value;
+	uint64_t nblobs;
+	struct slice blobs;      /* encoded, none of them fresh */
+	struct slice blobs_told; /* encoded as the commit will tell them; set when commit begins */
+	struct header header;    /* what it replaces: at the base, then as validation goes on */
+	struct txn_update *updates, *last_update;
+	struct mvcc_item old;    /* of a key only updated: its record at the base, if old_known */
+};
+
+/* The table of writes. Counted, as a cursor may still walk one that has been spilled. */
+struct txn_writes {
+	unsigned refs;
+	struct memtable mt; /* a node's value points to its txn_write */
+	size_t spillable;   /* bytes added since the last spill */
+};
+
+/* A range walked, or guarded to be empty. Of a walked one, [start, upto] counts until `whole`. */
+struct txn_range {
+	struct txn_range *next;
+	struct buf start, end, upto;
+	bool started, whole;
+	bool guard;
+};
+
+/* Which keys a spill put into the run: no false "no". */
+struct bloom {
+	struct bloom *next;
+	size_t nbits; /* a power of two */
+	uint64_t bits[];
+};
+
+struct mvcc_txn {
+	struct mvcc *db;
+	struct mvcc_view *view; /* at the base */
+	struct memtable reads;  /* a node's value points to its txn_read; made with the first */
+	struct txn_read *guards;
+	struct txn_writes *writes;
+	struct txn_range *ranges;
+	size_t nranges;
+	uint64_t run;         /* id of the staged run, 0 for none */
+	bool run_counts;      /* the run holds something that is a change */
+	bool run_grows;       /* it holds a put */
+	struct bloom *blooms;
+	struct staged_blobs staged;
+	uint64_t *settled;
+	size_t nsettled;
+	bool broken; /* a guard is known not to hold */
+	bool first;  /* makes revision 1, even when empty */
+	int err;     /* a failed spill: the transaction can only be aborted */
+	struct buf story, rec, value, list; /* scratch of commit */
+	size_t payload_max;                 /* a guess of what the commit will take in the ring */
+	size_t key_bytes;                   /* of all keys in `writes`, once commit has looked */
+};
+
+static inline struct txn_write *write_of(const struct mem_node *node)
+{
+	return (struct txn_write *)(uintptr_t)(const void *)node->value.data;
+}
+
+static inline struct txn_read *read_of(const struct mem_node *node)
+{
+	return (struct txn_read *)(uintptr_t)(const void *)node->value.data;
+}
+
+/* ---- read.c ------------------------------------------------------------------------------- */
+
+/*
+ * A cursor over the store at `rev`, or, with `txn`, over what that transaction sees. `range`, if any,
+ * is told how far it came, and outlives the cursor.
+ */
+int cursor_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_txn *txn, struct txn_range *range,
+		struct slice start, struct slice end, struct mvcc_cursor **out);
+
+/* ---- txn.c -------------------------------------------------------------------------------- */
+
+struct txn_writes *txn_writes_new(void);
+void txn_writes_unref(struct txn_writes *w); /* accepts NULL */
+
+/* The write of `key`, NULL if there is none in memory. */
+struct txn_write *txn_write_find(struct mvcc_txn *txn, struct slice key);
+
+/* The write of `key`, made if there is none; NULL when out of memory. */
+struct txn_write *txn_write_at(struct txn_writes *writes, struct slice key);
+
+struct txn_read *txn_read_find(struct mvcc_txn *txn, struct slice key);
+
+/* Learns what `w` replaces, at the base. */
+int txn_write_header(struct mvcc_txn *txn, struct slice key, struct txn_write *w);
+
+/* The record that put `w` of `key` will make, as far as it is known: mod 0. */
+int txn_write_record(struct mvcc_txn *txn, struct slice key, struct txn_write *w, struct record *out);
+
+/* Does the transaction delete `key`? 1 or 0, or a code. */
+int txn_deletes(struct mvcc_txn *txn, struct slice key);
+
+/* Has the guarded range a key at the base that this transaction does not delete? 1 or 0, or a code. */
+int txn_range_occupied(struct mvcc_txn *txn, const struct txn_range *range);
+
+void txn_range_advance(struct txn_range *range, struct slice key); /* a cursor gave `key` */
+void txn_range_finish(struct txn_range *range);                    /* a cursor came to the end */
+bool txn_range_covers(const struct txn_range *range, struct slice key);
+
+/* Applies the updates of `w` to its own put. */
+int txn_fold_updates(struct mvcc_txn *txn, struct txn_write *w);
+
+/*
+ * Encodes the list of blobs of `rec` anew, into `out`: a blob is fresh where this transaction staged
+ * it and refers to it for the first time.
+ */
+int txn_blobs_tell(struct mvcc_txn *txn, struct slice blobs, uint64_t nblobs, struct buf *out);
+
+void txn_free(struct mvcc_txn *txn);
+
+/* ---- spill.c ------------------------------------------------------------------------------ */
+
+/* Moves the writes to the staged run; those with updates stay, unless `last`, which also ends the run. */
+int txn_spill(struct mvcc_txn *txn, bool last);
+
+/* May the run hold `key`? */
+bool run_may_hold(const struct mvcc_txn *txn, struct slice key);
+
+/* No key of the run was changed in (the base, rev]: 0, or MVCC_ECONFLICT. */
+int run_validate(struct mvcc_txn *txn, mvcc_rev_t rev);
+
+void run_remove(struct mvcc_txn *txn);
+void blooms_free(struct bloom *bloom);
+
+#endif

@@ -1,0 +1,124 @@
+/*
+ * mvccctl: one verb a struct, one file a verb (ctl_VERB.c). mvccctl.c reads the options that stand
+ * before the verb and finds it in its table; what verbs share is here: which database is meant
+ * (ctl_where.c), asking it, mounted or not (ctl_ask.c), and printing (ctl_out.c).
+ *
+ * A verb's run() returns the exit status. Results go to stdout; whoever finds something wrong says so
+ * on stderr with ctl_complain() and returns the status, so that callers only pass it on.
+ */
+#ifndef TOOLS_CTL_H
+#define TOOLS_CTL_H
+
+#include "mvcc/mvcc.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+/* Exit statuses, the same for all verbs; see mvccctl(1). */
+enum {
+	CTL_OK = 0,
+	CTL_NOT_FOUND = 1, /* or differs */
+	CTL_TROUBLE = 2,
+	CTL_NO_DB = 10,
+	CTL_LOCKED = 11,
+	CTL_COMPACTED = 13,
+};
+
+struct json_object;
+
+/* The database in question, and how the verb is to behave. All zero at first. */
+struct ctl {
+	const char *mount_arg; /* --mount */
+	const char *db_arg;    /* --db */
+	bool json;             /* --json */
+	bool nul;              /* -z */
+
+	/* Set by ctl_open(): either `mountpoint`, or `db` opened by ourselves. */
+	char *mountpoint; /* where the root of the tree is seen */
+	char *dev;        /* the mount's device, as /proc/self/mountinfo has it */
+	int ctl_fd;       /* @ctl there; -1 while not needed */
+	char *db_path;
+	struct mvcc *db;
+	int64_t opened_ns;
+};
+
+struct ctl_verb {
+	const char *name;
+	const char *synopsis; /* what may follow the name */
+	const char *summary;  /* one line, for mvccctl --help */
+	const char *help;     /* the rest of VERB --help */
+	int (*run)(struct ctl *ctl, int argc, char **argv);
+};
+
+extern const struct ctl_verb ctl_status, ctl_log, ctl_cat;
+
+/* ---- options ----------------------------------------------------------------------------------- */
+
+/* What every verb takes besides its own; put these last in its table of long options. */
+enum { CTL_OPT_MOUNT = 0x1000, CTL_OPT_DB, CTL_OPT_JSON };
+/* clang-format off */
+#define CTL_LONG_OPTIONS                                        \
+	{ "mount", required_argument, NULL, CTL_OPT_MOUNT },     \
+	{ "db", required_argument, NULL, CTL_OPT_DB },           \
+	{ "json", no_argument, NULL, CTL_OPT_JSON },             \
+	{ "null", no_argument, NULL, 'z' },                      \
+	{ "help", no_argument, NULL, 'h' },                      \
+	{ NULL, 0, NULL, 0 }
+/* clang-format on */
+#define CTL_SHORT_OPTIONS "hz"
+
+/*
+ * Deals with an option of the above, or one getopt did not know. True: go on. False: the verb ends with
+ * `*status` (help was asked for, or the option is none).
+ */
+bool ctl_option(struct ctl *ctl, const struct ctl_verb *verb, int opt, int *status);
+
+/* Says how `verb` is used, on stderr; CTL_TROUBLE. */
+int ctl_usage(const struct ctl_verb *verb);
+
+/* ---- which database (ctl_where.c) -------------------------------------------------------------- */
+
+/*
+ * Finds the database: --mount, --db, the mount that `path` (may be NULL) or else the working directory
+ * lies in, $MVCCFS_MOUNT, $MVCCFS_DB, in this order. A mounted one is left to its daemon, another is
+ * opened. 0, or the exit status. Undone by ctl_close(), also after a failure.
+ */
+int ctl_open(struct ctl *ctl, const char *path);
+void ctl_close(struct ctl *ctl);
+
+/*
+ * The path from the root of the tree that `arg` means: an absolute path below a mount point is what it
+ * names there; a relative one starts from the working directory if that is in the mount, and from the
+ * root otherwise. "." and ".." are resolved; @rev/N drops out. Gives a string; 0, or the exit status.
+ */
+int ctl_tree_path(const struct ctl *ctl, const char *arg, char **out);
+
+/* ---- asking (ctl_ask.c) ------------------------------------------------------------------------ */
+
+/*
+ * Puts a request to the daemon or to the open database (fs/query.h). Gives a reply that says ok; 0.
+ * Another is told on stderr, and gives its exit status. `req` stays the caller's.
+ */
+int ctl_ask(struct ctl *ctl, struct json_object *req, struct json_object **out);
+
+/* ---- printing (ctl_out.c) ---------------------------------------------------------------------- */
+
+/* "mvccctl: ..." on stderr. Returns `status`. */
+int ctl_complain(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* The text of a code, after "WHAT: ". Returns the exit status that belongs to it. */
+int ctl_complain_err(int err, const char *what);
+
+/* Text for a terminal: control characters, '\' and bytes that are no UTF-8 as \n, \t, \\ or \ooo. */
+void ctl_print_escaped(FILE *f, struct slice bytes);
+
+/* "2026-11-22 23:30:05", local time. */
+void ctl_format_time(int64_t ns, char out[64]);
+
+/* The name of a user, or its number. Valid until the next call. */
+const char *ctl_user_name(uint32_t uid);
+
+/* Writes out what was printed. False if nobody reads it any more, or it could not be written (then said). */
+bool ctl_flush(int *status);
+
+#endif

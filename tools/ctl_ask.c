@@ -1,0 +1,119 @@
+#include "tools/ctl.h"
+
+#include "fs/json_bytes.h"
+#include "fs/query.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define CTL_NAME "@ctl"
+
+static int open_ctl(struct ctl *ctl)
+{
+	char *path;
+	int status = 0;
+
+	if (asprintf(&path, "%s/" CTL_NAME, ctl->mountpoint) < 0)
+		return ctl_complain_err(-ENOMEM, ctl->mountpoint);
+	ctl->ctl_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (ctl->ctl_fd < 0 && errno == ENOENT)
+		status = ctl_complain(CTL_TROUBLE,
+				      "%s: the mount has no %s: it shows a single revision (-o rev=)",
+				      ctl->mountpoint, CTL_NAME);
+	else if (ctl->ctl_fd < 0 && (errno == EACCES || errno == EPERM))
+		status = ctl_complain(CTL_TROUBLE, "%s: only root and the owner of the mount may ask",
+				      ctl->mountpoint);
+	else if (ctl->ctl_fd < 0)
+		status = ctl_complain(CTL_TROUBLE, "%s: %s", path, strerror(errno));
+	free(path);
+	return status;
+}
+
+/* Writes the request in one go, for that is how the daemon knows where it ends, and reads the reply. */
+static int ask_daemon(int fd, struct slice text, struct buf *reply)
+{
+	ssize_t n = write(fd, text.data, text.len);
+
+	if (n < 0)
+		return -errno;
+	if ((size_t)n != text.len)
+		return -EIO;
+	if (lseek(fd, 0, SEEK_SET) < 0 && errno != ESPIPE) /* a reply begins at 0 */
+		return -errno;
+	for (;;) {
+		int err = buf_reserve(reply, (size_t)128 << 10);
+
+		if (err)
+			return err;
+		n = read(fd, reply->data + reply->len, reply->cap - reply->len);
+		if (n == 0)
+			return 0;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0)
+			reply->len += (size_t)n;
+	}
+}
+
+static int ask_self(struct ctl *ctl, struct slice text, struct buf *reply)
+{
+	struct query_env env = {
+		.db = ctl->db,
+		.db_path = ctl->db_path,
+		.started_ns = ctl->opened_ns,
+		.pid = (unsigned)getpid(),
+		.uid = getuid(),
+		.owner = getuid(), /* who can open the database needs no other leave */
+	};
+
+	return query_answer(&env, text, reply);
+}
+
+/* A reply that is not ok says why, for people and for exit(). */
+static int told_error(struct json_object *reply)
+{
+	struct json_object *text, *exit_status;
+	int status = CTL_TROUBLE;
+
+	if (json_object_object_get_ex(reply, "exit", &exit_status))
+		status = json_object_get_int(exit_status);
+	if (!json_object_object_get_ex(reply, "error", &text))
+		return ctl_complain(status, "the daemon refuses without a word");
+	return ctl_complain(status, "%s", json_object_get_string(text));
+}
+
+int ctl_ask(struct ctl *ctl, struct json_object *req, struct json_object **out)
+{
+	struct buf text = { 0 }, reply = { 0 };
+	struct json_object *o = NULL, *good;
+	int err, status = 0;
+
+	if (ctl->mountpoint && ctl->ctl_fd < 0) {
+		status = open_ctl(ctl);
+		if (status)
+			return status;
+	}
+	err = json_append(&text, req);
+	if (!err)
+		err = buf_put_u8(&text, '\n');
+	if (!err)
+		err = ctl->mountpoint ? ask_daemon(ctl->ctl_fd, slice_buf(&text), &reply)
+				      : ask_self(ctl, slice_buf(&text), &reply);
+	if (!err)
+		err = json_parse(slice_buf(&reply), &o);
+	if (err)
+		status = ctl_complain(CTL_TROUBLE, "no answer from %s: %s",
+				      ctl->mountpoint ? ctl->mountpoint : ctl->db_path, mvcc_strerror(err));
+	else if (!json_object_object_get_ex(o, "ok", &good) || !json_object_get_boolean(good))
+		status = told_error(o);
+	buf_release(&text);
+	buf_release(&reply);
+	if (status)
+		json_object_put(o);
+	else
+		*out = o;
+	return status;
+}
