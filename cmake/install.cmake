@@ -15,6 +15,8 @@ install(TARGETS mvcc mvcc_shared
 	ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
 	LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${mvccfs_public_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mvcc)
+# Found from where the file itself lies, so that `cmake --install --prefix` may choose anew.
+file(RELATIVE_PATH MVCC_PC_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 configure_file(cmake/mvcc.pc.in ${PROJECT_BINARY_DIR}/mvcc.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/mvcc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

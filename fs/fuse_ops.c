@@ -1455,8 +1455,8 @@ static void list_dir(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, stru
 			break;
 		used += need;
 	}
-	if (h->dir && ns_dir_pause(h->dir) && got >= 0)
-		got = -ENOMEM;
+	if (h->dir)
+		ns_dir_pause(h->dir);
 	pthread_mutex_unlock(&h->lock);
 	if (got < 0 && used == 0)
 		reply_err(req, got);

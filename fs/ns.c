@@ -1163,6 +1163,8 @@ int ns_setattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const stru
 
 	lock_set(ns, &locks, &ino, 1);
 	n = inode_find(ns, ino);
+	if (n)
+		inode_finish_locked(n, who);
 	if (n && (n->dirty || n->gone.rev || (open && what & NS_SET_SIZE))) {
 		err = inode_dirty_locked(n, who, "write");
 		if (!err)
@@ -1246,6 +1248,8 @@ static int change_xattr(struct ns *ns, const struct ns_who *who, struct xattr *x
 
 	lock_set(ns, &locks, &x->ino, 1);
 	n = inode_find(ns, x->ino);
+	if (n)
+		inode_finish_locked(n, who);
 	if (n && (n->dirty || n->gone.rev)) {
 		err = inode_dirty_locked(n, who, "write");
 		if (!err)

@@ -98,7 +98,7 @@ int ns_dir_read(struct ns_dir *d, uint64_t pos, struct ns_dirent *out);
  * Lets go of what the reading holds in the store, until the next ns_dir_read(). To be called when a
  * directory stays open between requests.
  */
-int ns_dir_pause(struct ns_dir *d);
+void ns_dir_pause(struct ns_dir *d);
 void ns_dir_close(struct ns_dir *d); /* accepts NULL */
 
 /* ---- the live tree ----------------------------------------------------------------------------- */

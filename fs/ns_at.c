@@ -425,7 +425,7 @@ struct ns_dir {
 	bool at_end;
 	struct ns_dirent last;
 	bool last_is_row;         /* the cursor must move on before the next entry */
-	struct buf paused_name;   /* owns last.name while paused */
+	struct buf name;          /* owns last.name */
 	char **anchors;           /* name at position i * ANCHOR_EVERY */
 	uint8_t *anchor_lens;
 	size_t nanchors, anchors_cap;
@@ -527,12 +527,12 @@ static int dir_resume(struct ns_dir *d)
 
 	if (d->pos == UINT64_MAX)
 		return dir_cursor(d, slice_of(NULL, 0));
-	err = buf_put_u8(&d->paused_name, 0);
+	err = buf_put_u8(&d->name, 0);
 	if (err)
 		return err;
-	err = dir_cursor(d, slice_buf(&d->paused_name));
-	d->paused_name.len--;
-	d->last.name = slice_buf(&d->paused_name);
+	err = dir_cursor(d, slice_buf(&d->name));
+	d->name.len--;
+	d->last.name = slice_buf(&d->name);
 	return err;
 }
 
@@ -560,12 +560,13 @@ static int dir_step(struct ns_dir *d)
 	order = !p ? -1 : !d->row_ready ? 1 : slice_cmp(d->row_name, slice_of(p->name, p->len));
 	if (order >= 0)
 		d->next_pending++;
-	if (order <= 0) {
-		d->last = (struct ns_dirent){ d->row_name, d->row_ino, d->row_type };
-		d->last_is_row = true;
-	} else {
-		d->last = (struct ns_dirent){ slice_of(p->name, p->len), p->ino, p->type };
-	}
+	err = buf_copy(&d->name, order <= 0 ? d->row_name : slice_of(p->name, p->len));
+	if (err)
+		return err;
+	d->last_is_row = order <= 0;
+	d->last.name = slice_buf(&d->name);
+	d->last.ino = order <= 0 ? d->row_ino : p->ino;
+	d->last.type = order <= 0 ? d->row_type : p->type;
 	d->pos++;
 	if (d->pos % ANCHOR_EVERY == 0 && d->pos / ANCHOR_EVERY == d->nanchors)
 		err = dir_anchor(d, d->last.name);
@@ -590,21 +591,12 @@ int ns_dir_read(struct ns_dir *d, uint64_t pos, struct ns_dirent *out)
 	return got;
 }
 
-int ns_dir_pause(struct ns_dir *d)
+void ns_dir_pause(struct ns_dir *d)
 {
-	int err = 0;
-
-	if (!d->cursor)
-		return 0;
-	if (d->pos != UINT64_MAX) {
-		err = buf_copy(&d->paused_name, d->last.name);
-		d->last.name = slice_buf(&d->paused_name);
-	}
 	mvcc_cursor_close(d->cursor);
 	d->cursor = NULL;
 	d->row_ready = false;
 	d->last_is_row = false;
-	return err;
 }
 
 int ns_dir_open(struct mvcc_view *view, bool own_view, uint64_t dir, struct ns_pending_name *pending,
@@ -654,6 +646,6 @@ void ns_dir_close(struct ns_dir *d)
 		free(d->anchors[i]);
 	free(d->anchors);
 	free(d->anchor_lens);
-	buf_release(&d->paused_name);
+	buf_release(&d->name);
 	free(d);
 }

@@ -1072,6 +1072,13 @@ out:
 	return err;
 }
 
+void inode_finish_locked(struct ns_inode *n, const struct ns_who *who)
+{
+	/* If it cannot be committed now, the change at hand just goes on. */
+	if (n->dirty && n->intent && (!who || n->pid != who->pid))
+		inode_commit_locked(n, NULL);
+}
+
 /* Tells the log once for a file that could not be committed; it stays dirty, and is tried again. */
 static void log_failure(struct ns_inode *n, int err)
 {
@@ -1155,6 +1162,8 @@ int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned
 		return -ENOMEM;
 	n = f->inode;
 	pthread_rwlock_wrlock(lock);
+	if (f->write)
+		inode_finish_locked(n, NULL);
 	if (!n->loaded && gone.rev)
 		err = inode_gone_locked(n, gone);
 	else if (!n->loaded && !trunc) {
@@ -1168,8 +1177,10 @@ int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned
 		if (!err)
 			n->row.mtime_ns = n->row.ctime_ns = ns_time_ns();
 	}
-	if (!err)
+	if (!err) {
 		n->opens++;
+		n->writers += f->write;
+	}
 	pthread_rwlock_unlock(lock);
 	if (err) {
 		inode_put(n);
@@ -1234,6 +1245,7 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	if (err)
 		goto out;
 	n->opens++;
+	n->writers++;
 	pending_add(n);
 	inode_attr(n, attr);
 	*out = f;
@@ -1328,7 +1340,9 @@ int ns_file_close(struct ns_file *f)
 
 	pthread_rwlock_wrlock(lock);
 	n->opens--;
-	if (f->write || n->opens == 0) {
+	n->writers -= f->write;
+	/* With another writer open, its close completes the change at hand: it may have just begun. */
+	if ((f->write && n->writers == 0) || n->opens == 0) {
 		err = inode_commit_locked(n, NULL);
 		if (err)
 			log_failure(n, err);

@@ -105,6 +105,7 @@ struct ns_inode {
 	struct ns_inode *pending_next, **pending_prev; /* in its bucket of ns->pending */
 
 	unsigned opens;  /* handles */
+	unsigned writers; /* of them, those opened for writing */
 	bool dirty;
 	bool pending;    /* created, and in no revision yet */
 	bool has_data;   /* more than its creation or truncation happened */
@@ -187,6 +188,13 @@ int pending_names(struct ns *ns, uint64_t dir, struct ns_pending_name **out, siz
 
 /* Commits if dirty. Caller holds the stripe lock exclusively. `*rev`, if set, gets the commit's revision. */
 int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev);
+
+/*
+ * Commits a change that a close has promised and whose release is still on its way, so that what comes
+ * next is a change of its own: an open for writing (`who` NULL), or what another process does. What the
+ * same process does is part of it: touch(1) closes a duplicate, then sets the times.
+ */
+void inode_finish_locked(struct ns_inode *n, const struct ns_who *who);
 
 /* Commits the inode, or the pending name, or all pending names of a directory, if there is something. */
 int settle_ino(struct ns *ns, uint64_t ino);

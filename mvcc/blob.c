@@ -118,7 +118,7 @@ static int blobs_remove(struct mvcc *db, const struct staged_blob *v, size_t n, 
 	for (size_t i = 0; !err && i < n; i++) {
 		uint8_t key[8];
 
-		if (v[i].referred && !referred_too)
+		if (v[i].refs && !referred_too)
 			continue;
 		put_be64(key, v[i].id);
 		err = engine_batch_del(batch, FAM_BLOB, slice_of(key, sizeof(key)));
@@ -144,7 +144,7 @@ void blob_settle(struct mvcc *db, struct staged_blobs *staged, mvcc_rev_t rev)
 	if (!stager)
 		return;
 	for (size_t i = 0; i < staged->n; i++)
-		unwanted += rev == 0 || !staged->v[i].referred;
+		unwanted += rev == 0 || staged->v[i].refs == 0;
 	if (unwanted)
 		err = blobs_remove(db, staged->v, staged->n, rev == 0);
 	pthread_mutex_lock(&db->blob_lock);
@@ -248,20 +248,20 @@ bool blob_present(struct mvcc *db, mvcc_blob_t id, int *err)
 
 /* ---- at open ------------------------------------------------------------------------------ */
 
-static int low_get(struct mvcc *db, mvcc_blob_t *low, mvcc_rev_t *since)
+int blob_load(struct mvcc *db)
 {
 	struct engine_pin pin = { 0 };
 	int err = engine_get(db->engine, FAM_META, slice_str(META_BLOB_LOW), &pin);
 
-	*low = 1;
-	*since = 0;
+	db->next_blob = UINT64_MAX;
+	db->stuck = (struct stager){ .first = 1, .since = 0 };
 	if (err == -ENOENT)
 		return 0;
 	if (!err && pin.value.len != 16)
 		err = MVCC_ECORRUPT;
 	if (!err) {
-		*low = get_le64(pin.value.data);
-		*since = get_le64(pin.value.data + 8);
+		db->stuck.first = get_le64(pin.value.data);
+		db->stuck.since = get_le64(pin.value.data + 8);
 	}
 	engine_pin_release(db->engine, &pin);
 	return err;
@@ -279,7 +279,8 @@ static int collect(struct mvcc *db, mvcc_blob_t low, struct staged_blobs *out)
 	err = engine_iter_new(db->engine, FAM_BLOB, slice_of(key, sizeof(key)), slice_of(NULL, 0), &it);
 	if (err)
 		return err;
-	for (on_row = engine_iter_seek(it, slice_of(key, sizeof(key))); on_row; on_row = engine_iter_next(it)) {
+	for (on_row = engine_iter_seek(it, slice_of(key, sizeof(key))); on_row;
+	     on_row = engine_iter_next(it)) {
 		if (it->key.len != 8) {
 			err = MVCC_ECORRUPT;
 			break;
@@ -306,7 +307,7 @@ static int collect(struct mvcc *db, mvcc_blob_t low, struct staged_blobs *out)
 static void mark_range(struct staged_blobs *blobs, mvcc_blob_t first, uint64_t count)
 {
 	for (size_t i = staged_from(blobs, first); i < blobs->n && blobs->v[i].id - first < count; i++)
-		blobs->v[i].referred = true;
+		blobs->v[i].refs = 1;
 }
 
 /* Marks those that the log after `since` says were brought by a commit. */
@@ -321,7 +322,8 @@ static int mark_referred(struct mvcc *db, mvcc_rev_t since, struct staged_blobs 
 		err = engine_iter_new(db->engine, FAM_LOG, slice_buf(&start), slice_of(NULL, 0), &it);
 	if (err)
 		goto out;
-	for (on_row = engine_iter_seek(it, slice_buf(&start)); on_row && !err; on_row = engine_iter_next(it)) {
+	for (on_row = engine_iter_seek(it, slice_buf(&start)); on_row && !err;
+	     on_row = engine_iter_next(it)) {
 		struct log_part part;
 		mvcc_rev_t rev;
 		uint32_t number;
@@ -345,22 +347,20 @@ out:
 int blob_open(struct mvcc *db)
 {
 	struct staged_blobs blobs = { 0 };
-	mvcc_blob_t low;
-	mvcc_rev_t since;
+	mvcc_blob_t low = db->stuck.first;
 	size_t unwanted = 0;
-	int err = low_get(db, &low, &since);
+	int err = collect(db, low, &blobs);
 
-	if (!err)
-		err = collect(db, low, &blobs);
+	if (!err && blobs.n)
+		err = mark_referred(db, db->stuck.since, &blobs);
 	if (err)
 		goto out;
-	db->next_blob = blobs.n ? blobs.v[blobs.n - 1].id + 1 : low;
-	if (blobs.n)
-		err = mark_referred(db, since, &blobs);
 	for (size_t i = 0; i < blobs.n; i++)
-		unwanted += !blobs.v[i].referred;
-	if (!err && unwanted)
+		unwanted += blobs.v[i].refs == 0;
+	if (unwanted)
 		err = blobs_remove(db, blobs.v, blobs.n, false);
+	db->next_blob = blobs.n ? blobs.v[blobs.n - 1].id + 1 : low;
+	db->stuck = (struct stager){ 0 };
 out:
 	free(blobs.v);
 	return err;

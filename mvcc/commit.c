@@ -13,9 +13,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define LOOK_AGAIN 1        /* not a result: memory does not tell */
-#define TRIES_MAX 64        /* then it counts as a conflict */
-#define TRIES_PATIENT 4     /* as long, rather look again than walk much of the window under the lock */
+#define LOOK_AGAIN 1    /* not a result: memory does not tell */
+#define TRIES_MAX 64    /* then it counts as a conflict */
+#define TRIES_PATIENT 4 /* as long, rather look again than walk much of the window under the lock */
 #define WALK_MAX ((size_t)4096)
 
 /* ---- operations into a generation --------------------------------------------------------- */
@@ -70,7 +70,7 @@ static size_t payload_guess(struct mvcc_txn *txn)
 	return n;
 }
 
-/* Decides which record is the first to refer to each staged blob, in the order of the keys. */
+/* Marks and counts the references to blobs that this transaction staged. */
 static int tell_blobs(struct mvcc_txn *txn)
 {
 	int err = 0;
@@ -78,8 +78,9 @@ static int tell_blobs(struct mvcc_txn *txn)
 	if (txn->run)
 		return 0; /* done as it was spilled; what is left has updates only */
 	for (size_t i = 0; i < txn->staged.n; i++)
-		txn->staged.v[i].referred = false;
-	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node; node = memtable_next(node)) {
+		txn->staged.v[i].refs = 0;
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
+	     node = memtable_next(node)) {
 		struct txn_write *w = write_of(node);
 
 		if (w->what != WRITE_PUT)
@@ -105,7 +106,8 @@ static int prepare(struct mvcc_txn *txn, const struct mvcc_story *story)
 		err = -EINVAL;
 	if (!err && txn->run)
 		err = txn_spill(txn, true);
-	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node; node = memtable_next(node))
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
+	     node = memtable_next(node))
 		if (write_of(node)->what == WRITE_PUT)
 			err = txn_fold_updates(txn, write_of(node));
 	if (!err)
@@ -139,7 +141,8 @@ static int look(struct mvcc_txn *txn)
 {
 	int err = 0;
 
-	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node; node = memtable_next(node)) {
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
+	     node = memtable_next(node)) {
 		struct txn_write *w = write_of(node);
 
 		if (w->what != WRITE_NONE)
@@ -328,9 +331,9 @@ static int keep_blobs(struct mvcc_txn *txn, struct record *rec)
 	buf_clear(&txn->list);
 	for (uint64_t i = 0; !err && i < rec->nblobs; i++) {
 		mvcc_blob_t blob;
-		bool fresh;
+		bool own;
 
-		if (!record_blob_take(&rec->blobs, &blob, &fresh))
+		if (!record_blob_take(&rec->blobs, &blob, &own))
 			return MVCC_ECORRUPT;
 		err = record_blob_put(&txn->list, blob, false);
 	}
@@ -420,7 +423,8 @@ static int encode_ops_locked(struct mvcc_txn *txn, mvcc_rev_t rev, struct window
 	struct buf *out = &txn->db->scratch;
 	int err = 0;
 
-	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node; node = memtable_next(node)) {
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
+	     node = memtable_next(node)) {
 		struct txn_write *w = write_of(node);
 		struct op op = { .key = node->key, .prev = w->header.mod };
 
@@ -431,7 +435,8 @@ static int encode_ops_locked(struct mvcc_txn *txn, mvcc_rev_t rev, struct window
 			op.flags = OP_DEL;
 			w->header = (struct header){ 0 };
 		} else {
-			err = w->what == WRITE_PUT ? encode_put(txn, w, rev) : encode_update(txn, node->key, w, rev);
+			err = w->what == WRITE_PUT ? encode_put(txn, w, rev) :
+						     encode_update(txn, node->key, w, rev);
 			op.record = slice_buf(&txn->rec);
 		}
 		if (!err)

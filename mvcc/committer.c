@@ -164,6 +164,11 @@ int mvcc_on_room(struct mvcc *db, void (*fn)(void *arg), void *arg)
 
 /* ---- draining ----------------------------------------------------------------------------- */
 
+struct ids {
+	mvcc_blob_t *v;
+	size_t n, cap;
+};
+
 /* A batch in the making. */
 struct drain {
 	struct mvcc *db;
@@ -172,8 +177,8 @@ struct drain {
 	struct buf key, row, record;
 	struct mem_node **chain; /* the versions of one key, newest first */
 	size_t nchain, chain_cap;
-	mvcc_blob_t *refs; /* blobs referred to once more, in any order */
-	size_t nrefs, refs_cap;
+	struct ids refs; /* blobs referred to once more, in any order */
+	struct ids own;  /* blobs referred to by the commit that brought them */
 	/* the log entry in the making */
 	mvcc_rev_t rev;
 	uint32_t part;
@@ -199,7 +204,8 @@ static void drain_release(struct drain *d)
 	buf_release(&d->ranges);
 	buf_release(&d->changes);
 	free(d->chain);
-	free(d->refs);
+	free(d->refs.v);
+	free(d->own.v);
 }
 
 /* ---- its log rows ---- */
@@ -247,35 +253,56 @@ static void log_begin(struct drain *d, const struct commit_head *head, uint32_t 
 	d->range_count = 0;
 }
 
-/* Notes the blobs of a record that a commit made: those it brings, in the log; the others are counted. */
-static int note_blobs(struct drain *d, const struct record *rec, bool in_log)
+static int ids_add(struct ids *ids, mvcc_blob_t id)
+{
+	if (ids->n == ids->cap) {
+		size_t cap = ids->cap ? 2 * ids->cap : 64;
+		mvcc_blob_t *grown = realloc(ids->v, cap * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		ids->v = grown;
+		ids->cap = cap;
+	}
+	ids->v[ids->n++] = id;
+	return 0;
+}
+
+/*
+ * Notes the blobs of a new record for their counts. Of those that its own transaction brought, the
+ * first reference counts for nothing; a run says in its end row how many there are.
+ */
+static int count_blobs(struct drain *d, const struct record *rec)
 {
 	struct slice blobs = rec->blobs;
 	mvcc_blob_t blob;
-	bool fresh;
+	bool own;
 	int err = 0;
 
-	while (!err && record_blob_take(&blobs, &blob, &fresh)) {
-		if (!fresh && !in_log) {
-			if (d->nrefs == d->refs_cap) {
-				size_t cap = d->refs_cap ? 2 * d->refs_cap : 64;
-				mvcc_blob_t *grown = realloc(d->refs, cap * sizeof(*grown));
+	while (!err && record_blob_take(&blobs, &blob, &own))
+		if (!own || !d->gen->run)
+			err = ids_add(own ? &d->own : &d->refs, blob);
+	return err;
+}
 
-				if (!grown)
-					return -ENOMEM;
-				d->refs = grown;
-				d->refs_cap = cap;
-			}
-			d->refs[d->nrefs++] = blob;
-		} else if (fresh && in_log) {
-			if (d->range_count && blob == d->range_first + d->range_count) {
-				d->range_count++;
-				continue;
-			}
-			err = log_close_range(d);
-			d->range_first = blob;
-			d->range_count = 1;
+/* Notes in the log the blobs that a record's transaction brought. */
+static int log_blobs(struct drain *d, const struct record *rec)
+{
+	struct slice blobs = rec->blobs;
+	mvcc_blob_t blob;
+	bool own;
+	int err = 0;
+
+	while (!err && record_blob_take(&blobs, &blob, &own)) {
+		if (!own)
+			continue;
+		if (d->range_count && blob == d->range_first + d->range_count) {
+			d->range_count++;
+			continue;
 		}
+		err = log_close_range(d);
+		d->range_first = blob;
+		d->range_count = 1;
 	}
 	return err;
 }
@@ -286,7 +313,7 @@ static int log_op(struct drain *d, const struct op *op, const struct record *rec
 	int err = log_change_put(&d->changes, &change);
 
 	if (!err && rec)
-		err = note_blobs(d, rec, true);
+		err = log_blobs(d, rec);
 	if (!err && d->changes.len + d->ranges.len > LOG_PART_MAX)
 		err = log_flush(d);
 	return err;
@@ -363,7 +390,7 @@ static int move_chain(struct drain *d)
 		if (!err && alive.len)
 			err = record_decode(alive, &rec);
 		if (!err && alive.len)
-			err = note_blobs(d, &rec, false);
+			err = count_blobs(d, &rec);
 	}
 	if (!err && alive.len)
 		err = engine_batch_put(d->batch, FAM_LATEST, key, alive);
@@ -413,34 +440,60 @@ static int by_value(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
-/* Raises the counts of the blobs noted. A blob without a row has one reference. */
+static void ids_sort(struct ids *ids)
+{
+	if (ids->n)
+		qsort(ids->v, ids->n, sizeof(ids->v[0]), by_value);
+}
+
+/* How many there are of the one at `i`. */
+static size_t ids_same(const struct ids *ids, size_t i)
+{
+	size_t n = 1;
+
+	while (i + n < ids->n && ids->v[i + n] == ids->v[i])
+		n++;
+	return n;
+}
+
+/* Raises the count of a blob. One without a row has one reference. */
+static int raise_count(struct drain *d, mvcc_blob_t blob, uint64_t by)
+{
+	struct engine_pin pin = { 0 };
+	uint64_t count = 1;
+	uint8_t raw[8];
+	int err = meta_key_id(&d->key, META_BLOBREF, blob);
+
+	if (!err)
+		err = engine_get(d->db->engine, FAM_META, slice_buf(&d->key), &pin);
+	if (!err && pin.value.len != 8)
+		err = MVCC_ECORRUPT;
+	else if (!err)
+		count = get_le64(pin.value.data);
+	engine_pin_release(d->db->engine, &pin);
+	if (err && err != -ENOENT)
+		return err;
+	put_le64(raw, count + by);
+	return engine_batch_put(d->batch, FAM_META, slice_buf(&d->key), slice_of(raw, sizeof(raw)));
+}
+
+/* Raises the counts of the blobs noted. */
 static int put_refs(struct drain *d)
 {
 	int err = 0;
 
-	if (d->nrefs)
-		qsort(d->refs, d->nrefs, sizeof(d->refs[0]), by_value);
-	for (size_t i = 0, n; !err && i < d->nrefs; i += n) {
-		struct engine_pin pin = { 0 };
-		uint64_t count = 1;
-		uint8_t raw[8];
-
-		for (n = 1; i + n < d->nrefs && d->refs[i + n] == d->refs[i]; n++)
-			continue;
-		err = meta_key_id(&d->key, META_BLOBREF, d->refs[i]);
-		if (!err)
-			err = engine_get(d->db->engine, FAM_META, slice_buf(&d->key), &pin);
-		if (!err && pin.value.len != 8)
-			err = MVCC_ECORRUPT;
-		else if (!err)
-			count = get_le64(pin.value.data);
-		engine_pin_release(d->db->engine, &pin);
-		if (err && err != -ENOENT)
-			return err;
-		put_le64(raw, count + n);
-		err = engine_batch_put(d->batch, FAM_META, slice_buf(&d->key), slice_of(raw, sizeof(raw)));
+	ids_sort(&d->own);
+	for (size_t i = 0, n; !err && i < d->own.n; i += n) {
+		n = ids_same(&d->own, i);
+		for (size_t j = 1; !err && j < n; j++)
+			err = ids_add(&d->refs, d->own.v[i]);
 	}
-	d->nrefs = 0;
+	ids_sort(&d->refs);
+	for (size_t i = 0, n; !err && i < d->refs.n; i += n) {
+		n = ids_same(&d->refs, i);
+		err = raise_count(d, d->refs.v[i], n);
+	}
+	d->own.n = d->refs.n = 0;
 	return err;
 }
 
@@ -604,7 +657,7 @@ static int move_op(struct drain *d, struct op *op)
 	if (!err)
 		err = engine_batch_put(d->batch, FAM_LATEST, op->key, slice_buf(&d->record));
 	if (!err)
-		err = note_blobs(d, &rec, false);
+		err = count_blobs(d, &rec);
 	if (!err)
 		err = log_op(d, op, &rec);
 out:
@@ -660,6 +713,25 @@ static int move_rows(struct drain *d, struct engine_iter *it, struct slice start
 	return err ? err : engine_iter_error(it);
 }
 
+/* Counts the blobs that rows of the run share, and removes the end row, which tells of them. */
+static int end_run(struct drain *d, struct slice end_row)
+{
+	struct engine_pin pin = { 0 };
+	struct slice shared;
+	mvcc_blob_t blob;
+	uint64_t count;
+	int err = engine_get(d->db->engine, FAM_STAGE, end_row, &pin);
+
+	if (err)
+		return err == -ENOENT ? MVCC_ECORRUPT : err;
+	shared = pin.value;
+	while (!err && shared_take(&shared, &blob, &count))
+		for (uint64_t i = 1; !err && i < count; i++)
+			err = ids_add(&d->refs, blob);
+	engine_pin_release(d->db->engine, &pin);
+	return err ? err : engine_batch_del(d->batch, FAM_STAGE, end_row);
+}
+
 static int drain_run(struct drain *d)
 {
 	struct buf start = { 0 }, end = { 0 };
@@ -691,7 +763,7 @@ static int drain_run(struct drain *d)
 	if (!err)
 		err = log_flush(d);
 	if (!err)
-		err = engine_batch_del(d->batch, FAM_STAGE, slice_buf(&start));
+		err = end_run(d, slice_buf(&start));
 	if (!err)
 		err = put_settled(d, &head);
 	if (!err)
@@ -822,6 +894,8 @@ static void recover(struct mvcc *db)
 
 /* ---- the threads -------------------------------------------------------------------------- */
 
+enum { THREADS = 3 };
+
 static struct timespec at_ns(uint64_t ns)
 {
 	return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
@@ -910,6 +984,8 @@ static int sync_all(struct mvcc *db)
 		return err;
 	seq = atomic_load(&db->applied_seq);
 	applied = atomic_load(&db->applied);
+	if (seq == atomic_load(&db->synced_seq))
+		return 0;
 	gate_enter(&db->gate);
 	err = engine_sync(db->engine);
 	gate_leave(&db->gate);
@@ -1015,7 +1091,7 @@ int threads_start(struct mvcc *db)
 
 	sigfillset(&all); /* signals are for the program's own threads */
 	pthread_sigmask(SIG_SETMASK, &all, &was);
-	while (!err && db->threads < 3) {
+	while (!err && db->threads < THREADS) {
 		err = -pthread_create(threads[db->threads], NULL, mains[db->threads], db);
 		if (!err)
 			db->threads++;
@@ -1031,9 +1107,9 @@ void threads_stop(struct mvcc *db)
 	pthread_cond_t *const cvs[] = { &db->sync_cv, &db->work_cv, &db->notify_cv };
 	const pthread_t threads[] = { db->syncer, db->committer, db->notifier };
 
-	for (unsigned i = 0; i < db->threads; i++) {
+	for (unsigned i = 0; i < db->threads && i < THREADS; i++) {
 		pthread_mutex_lock(&db->work_lock);
-		if (i == 2)
+		if (stops[i] == &db->stop_notifier)
 			STAILQ_CONCAT(&db->notices, &db->rooms);
 		*stops[i] = true;
 		pthread_cond_broadcast(cvs[i]);
@@ -1045,7 +1121,8 @@ void threads_stop(struct mvcc *db)
 
 /* ---- sync --------------------------------------------------------------------------------- */
 
-static int sync_enqueue(struct mvcc *db, mvcc_rev_t rev, void (*fn)(void *arg, int err), void *arg, bool direct)
+static int sync_enqueue(struct mvcc *db, mvcc_rev_t rev, void (*fn)(void *arg, int err), void *arg,
+			bool direct)
 {
 	struct waiter *w = malloc(sizeof(*w));
 

@@ -71,7 +71,7 @@ static bool is_our_lock(int dir_fd)
 static int classify_without_format(DIR *d, enum dir_kind *kind)
 {
 	static const char *const nothing[] = { ".", "..", "lost+found", NULL };
-	static const char *const ours[] = { "LOCK", "engine", RING_NAME, RING_NAME ".new", "FORMAT.new", NULL };
+	static const char *const ours[] = { "LOCK", "engine", RING_NAME, RING_NAME_NEW, "FORMAT.new", NULL };
 	bool any = false, lock = false;
 	struct dirent *e;
 
@@ -146,7 +146,8 @@ int dir_lock(int dir_fd, const char *holder, int *out_fd)
 		close(fd);
 		return err;
 	}
-	len = snprintf(text, sizeof(text), holder ? "pid %ld, %.4096s\n" : "pid %ld\n", (long)getpid(), holder);
+	len = snprintf(text, sizeof(text), holder ? "pid %ld, %.4096s\n" : "pid %ld\n", (long)getpid(),
+		       holder);
 	if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)len, 0) != len) {
 		int err = errno ? -errno : -EIO;
 
@@ -217,7 +218,7 @@ static int remove_tree(int dir_fd, const char *name)
 
 int dir_wipe(int dir_fd)
 {
-	static const char *const names[] = { "engine", RING_NAME, RING_NAME ".new", "FORMAT.new" };
+	static const char *const names[] = { "engine", RING_NAME, RING_NAME_NEW, "FORMAT.new" };
 	int err = 0;
 
 	for (unsigned i = 0; !err && i < sizeof(names) / sizeof(names[0]); i++)

@@ -10,7 +10,7 @@
 enum dir_kind {
 	DIR_ABSENT,
 	DIR_EMPTY,
-	DIR_HALF,    /* making one was cut short: there are our files, but no FORMAT */
+	DIR_HALF, /* making one was cut short: there are our files, but no FORMAT */
 	DIR_DB,
 	DIR_STRANGE, /* anything else */
 };

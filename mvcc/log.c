@@ -11,10 +11,10 @@ struct mvcc_log {
 	struct mvcc *db;
 	struct engine_iter *it;
 	bool begun;
-	bool on_row;       /* the iterator stands on a row not yet looked at */
-	mvcc_rev_t rev;    /* of the entry at hand, 0 before the first */
-	struct buf row;    /* the part at hand */
-	struct buf text;   /* the story at hand */
+	bool on_row;     /* the iterator stands on a row not yet looked at */
+	mvcc_rev_t rev;  /* of the entry at hand, 0 before the first */
+	struct buf row;  /* the part at hand */
+	struct buf text; /* the story at hand */
 	struct slice changes;
 	struct mvcc_entry entry;
 };
@@ -106,7 +106,8 @@ static int entry_fill(struct mvcc_log *log, const struct log_part *part)
 {
 	struct slice rest = part->story;
 	struct story_raw raw;
-	struct slice *const strings[] = { &raw.comm, &raw.op, &raw.path, &raw.path2, &raw.session, &raw.message };
+	struct slice *const strings[] = { &raw.comm,  &raw.op,      &raw.path,
+					  &raw.path2, &raw.session, &raw.message };
 	struct mvcc_story *story = &log->entry.story;
 	const uint8_t *p;
 	int err = 0;

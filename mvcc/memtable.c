@@ -130,7 +130,8 @@ static bool is_before(const struct mem_node *node, struct slice key, uint64_t re
 }
 
 /* First node at or after (key, rev); `prev`, if asked for, gets the last node before it on each level. */
-static struct mem_node *find(const struct memtable *mt, struct slice key, uint64_t rev, struct mem_node **prev)
+static struct mem_node *find(const struct memtable *mt, struct slice key, uint64_t rev,
+			     struct mem_node **prev)
 {
 	unsigned level = atomic_load_explicit(&mt->height, memory_order_relaxed) - 1;
 	struct mem_node *at = mt->head;
@@ -171,7 +172,8 @@ struct mem_node *memtable_insert(struct memtable *mt, struct slice key, uint64_t
 		prev[i] = mt->head;
 	find(mt, key, rev, prev);
 	if (height > atomic_load_explicit(&mt->height, memory_order_relaxed))
-		atomic_store_explicit(&mt->height, height, memory_order_relaxed); /* too high only finds NULL */
+		atomic_store_explicit(&mt->height, height,
+				      memory_order_relaxed); /* too high only finds NULL */
 	for (unsigned i = 0; i < height; i++) {
 		struct mem_node *next = atomic_load_explicit(&prev[i]->next[i], memory_order_relaxed);
 

@@ -29,9 +29,9 @@ struct memtable {
 	uint8_t *free, *limit;    /* writer; the rest of the newest chunk */
 	struct mem_node *head;
 	_Atomic unsigned height;
-	uint32_t random;       /* writer */
-	_Atomic size_t count;  /* nodes */
-	_Atomic size_t bytes;  /* taken from the arena */
+	uint32_t random;      /* writer */
+	_Atomic size_t count; /* nodes */
+	_Atomic size_t bytes; /* taken from the arena */
 };
 
 int memtable_init(struct memtable *mt); /* 0 or -ENOMEM */

@@ -21,13 +21,14 @@
 
 #define RING_BYTES_DEFAULT ((size_t)16 << 20)
 #define RING_NAME "ring"
+#define RING_NAME_NEW "ring.new" /* while ring_create() makes it */
 
-#define SEAL_BYTES ((size_t)1 << 20)      /* a generation this large is sealed at once */
-#define SEAL_NS (20 * 1000000ull)         /* and one this old by the committer */
+#define SEAL_BYTES ((size_t)1 << 20) /* a generation this large is sealed at once */
+#define SEAL_NS (20 * 1000000ull)    /* and one this old by the committer */
 #define SPILL_BYTES_MAX ((size_t)512 << 10)
 #define CHUNK_BYTES_MAX ((size_t)1 << 20) /* of one engine batch, where it can be chosen */
 #define RUNS_PENDING_MAX 8u
-#define RETRY_NS (1000 * 1000000ull)      /* between two attempts to leave the failed state */
+#define RETRY_NS (1000 * 1000000ull) /* between two attempts to leave the failed state */
 
 /*
  * The gate: every use of the engine is inside, reopening it needs it empty. Not a rwlock, since a
@@ -106,25 +107,24 @@ struct mvcc {
 	uint64_t replayed;
 	struct gate gate;
 
-	_Atomic mvcc_rev_t current;  /* stored under commit_lock, last of all; loaded by anyone */
-	_Atomic int failed;          /* set under commit_lock; 0, or why no commit is taken */
-	_Atomic uint64_t head_seq;   /* number of the newest ring record; stored under commit_lock */
-	_Atomic uint64_t head_pos;   /* where the next one goes; likewise */
+	_Atomic mvcc_rev_t current; /* stored under commit_lock, last of all; loaded by anyone */
+	_Atomic int failed;         /* set under commit_lock; 0, or why no commit is taken */
+	_Atomic uint64_t head_seq;  /* number of the newest ring record; stored under commit_lock */
+	_Atomic uint64_t head_pos;  /* where the next one goes; likewise */
 	_Atomic mvcc_rev_t floor;
 	_Atomic uint64_t next_run;
 
 	/* One commit at a time. */
 	pthread_mutex_t commit_lock;
-	pthread_cond_t room_cv;        /* with commit_lock: the ring has room, or the store failed */
-	TAILQ_HEAD(, turn) turns;      /* commit_lock */
-	_Atomic unsigned waiting;      /* length of `turns`; changed under commit_lock */
-	struct ring ring;              /* the head: commit_lock */
-	struct window window;          /* commit_lock */
-	int64_t last_time_ns;          /* commit_lock */
-	unsigned runs_pending;         /* commit_lock */
-	struct buf scratch;            /* commit_lock; a commit is encoded here */
-	struct generation *active;     /* commit_lock; the overlay's first, held by it */
-	struct overlay overlay;        /* a lock of its own */
+	pthread_cond_t room_cv;    /* with commit_lock: the ring has room, or the store failed */
+	TAILQ_HEAD(, turn) turns;  /* commit_lock */
+	struct ring ring;          /* the head: commit_lock */
+	struct window window;      /* commit_lock */
+	int64_t last_time_ns;      /* commit_lock */
+	unsigned runs_pending;     /* commit_lock */
+	struct buf scratch;        /* commit_lock; a commit is encoded here */
+	struct generation *active; /* commit_lock; the overlay's first, held by it */
+	struct overlay overlay;    /* a lock of its own */
 
 	/* What the engine has. Written by the committer (or by open) alone, read by anyone. */
 	_Atomic uint64_t applied_seq;
@@ -134,17 +134,17 @@ struct mvcc {
 
 	/* The threads. */
 	pthread_mutex_t work_lock;
-	pthread_cond_t work_cv;     /* the committer's: there is something to do */
-	pthread_cond_t drained_cv;  /* applied_seq moved, or the store failed */
-	pthread_cond_t sync_cv;     /* the sync thread's */
-	pthread_cond_t notify_cv;   /* the notifier's */
-	uint64_t kick_seq;          /* work_lock; drain up to this record at once */
-	uint64_t active_born_ns;    /* work_lock; 0 while the active generation is empty */
-	uint64_t retry_due_ns;      /* work_lock; when a failed store is tried again; 0 to be set */
-	uint64_t sync_due_ns;       /* work_lock; when the timer syncs; 0 when all is synced */
-	struct waiters syncs;       /* work_lock */
-	struct waiters rooms;       /* work_lock */
-	struct waiters notices;     /* work_lock; completions to be called */
+	pthread_cond_t work_cv;    /* the committer's: there is something to do */
+	pthread_cond_t drained_cv; /* applied_seq moved, or the store failed */
+	pthread_cond_t sync_cv;    /* the sync thread's */
+	pthread_cond_t notify_cv;  /* the notifier's */
+	uint64_t kick_seq;         /* work_lock; drain up to this record at once */
+	uint64_t active_born_ns;   /* work_lock; 0 while the active generation is empty */
+	uint64_t retry_due_ns;     /* work_lock; when a failed store is tried again; 0 to be set */
+	uint64_t sync_due_ns;      /* work_lock; when the timer syncs; 0 when all is synced */
+	struct waiters syncs;      /* work_lock */
+	struct waiters rooms;      /* work_lock */
+	struct waiters notices;    /* work_lock; completions to be called */
 	bool stop_committer, stop_syncer, stop_notifier; /* work_lock */
 	pthread_t committer, syncer, notifier;
 	unsigned threads; /* how many were started */
@@ -158,12 +158,12 @@ struct mvcc {
 	pthread_mutex_t blob_lock;
 	LIST_HEAD(, stager) stagers; /* blob_lock */
 	mvcc_blob_t next_blob;       /* blob_lock */
-	struct stager stuck;         /* blob_lock; lowest blobs whose removal failed; first is 0 for none */
+	struct stager stuck;         /* blob_lock; blobs from `first` on may be unused; 0 for none */
 
 	pthread_mutex_t intent_lock;
 	LIST_HEAD(, intent) intents; /* intent_lock */
 
-	pthread_mutex_t counter_lock;   /* held over the engine's write */
+	pthread_mutex_t counter_lock;  /* held over the engine's write */
 	LIST_HEAD(, counter) counters; /* counter_lock */
 
 	pthread_mutex_t space_lock;
@@ -221,7 +221,6 @@ int drain_to(struct mvcc *db, uint64_t seq);
 /* Drains the oldest sealed generation in the calling thread: the committer's, or that of open. */
 int drain_last(struct mvcc *db);
 
-
 /* ---- read.c ------------------------------------------------------------------------------- */
 
 /* A record found, and what it is lent by. */
@@ -272,8 +271,8 @@ void target_taken_locked(struct mvcc *db, struct generation *gen, mvcc_rev_t rev
 struct staged_blobs {
 	struct staged_blob {
 		mvcc_blob_t id;
-		bool referred;
-	} *v;
+		uint64_t refs; /* records of the transaction that refer to it, once commit has begun */
+	} * v;
 	size_t n, cap;
 	struct stager *stager; /* NULL while nothing is staged */
 };
@@ -288,7 +287,8 @@ void blob_settle(struct mvcc *db, struct staged_blobs *staged, mvcc_rev_t rev);
 int blob_low_put(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t applied);
 void blob_applied(struct mvcc *db, mvcc_rev_t applied); /* forgets stagers whose commit is in the engine */
 
-int blob_open(struct mvcc *db); /* removes what unfinished transactions left; finds the next id */
+int blob_load(struct mvcc *db); /* before replay: what that row says holds until blob_open() */
+int blob_open(struct mvcc *db); /* after it: removes what unfinished transactions left; finds the next id */
 bool blob_present(struct mvcc *db, mvcc_blob_t id, int *err);
 
 /* ---- intent.c ----------------------------------------------------------------------------- */

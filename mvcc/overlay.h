@@ -27,13 +27,13 @@ enum { MEM_NEW = 1 };
 
 struct generation {
 	_Atomic unsigned refs;
-	struct memtable mt;     /* written under the commit lock while active */
-	struct ring_at begin;   /* the stretch of the ring it stands for; `end` moves under the commit lock */
+	struct memtable mt;   /* written under the commit lock while active */
+	struct ring_at begin; /* the stretch of the ring it stands for; `end` moves under the commit lock */
 	struct ring_at end;
-	mvcc_rev_t last_rev;    /* newest revision up to `end`; commit lock while active, then immutable */
-	int64_t last_time_ns;   /* its time; likewise */
-	uint64_t born_ns;       /* when the first record came; likewise */
-	uint64_t run;           /* id of the staged run that belongs to last_rev, 0 for none; immutable */
+	mvcc_rev_t last_rev;  /* newest revision up to `end`; commit lock while active, then immutable */
+	int64_t last_time_ns; /* its time; likewise */
+	uint64_t born_ns;     /* when the first record came; likewise */
+	uint64_t run;         /* id of the staged run that belongs to last_rev, 0 for none; immutable */
 	/*
 	 * Of a run: set before the committer moves the first row. From then on rows may be missing in
 	 * the stage, and everything in older generations is known to be in the engine.
@@ -64,7 +64,7 @@ int overlay_push(struct overlay *o, struct generation *const *gens, unsigned n);
 /* Removes the last generation. Never fails: when memory is out it waits for some. */
 void overlay_drop_last(struct overlay *o);
 
-struct generation *generation_new(void); /* NULL when out of memory */
+struct generation *generation_new(void);       /* NULL when out of memory */
 void generation_unref(struct generation *gen); /* accepts NULL */
 
 #endif

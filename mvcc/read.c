@@ -8,6 +8,7 @@
  */
 #include "mvcc/txn_int.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -78,9 +79,9 @@ static int blobs_fill(struct buf *out, const struct record *rec)
 
 	for (uint64_t i = 0; !err && i < rec->nblobs; i++) {
 		mvcc_blob_t blob;
-		bool fresh;
+		bool own;
 
-		if (!record_blob_take(&list, &blob, &fresh))
+		if (!record_blob_take(&list, &blob, &own))
 			return MVCC_ECORRUPT;
 		err = buf_put(out, &blob, sizeof(blob));
 	}
@@ -693,6 +694,7 @@ int mvcc_cursor_next(struct mvcc_cursor *c, struct slice *key, const struct mvcc
 		*item = &c->item;
 		return 1;
 	}
+	assert(c->err < 0);
 	return c->err;
 }
 
@@ -755,7 +757,8 @@ static int rows_append(struct mvcc_rows *rows, size_t *cap, struct slice key, co
 	return 0;
 }
 
-int mvcc_range(struct mvcc_view *view, struct slice start, struct slice end, size_t limit, struct mvcc_rows *out)
+int mvcc_range(struct mvcc_view *view, struct slice start, struct slice end, size_t limit,
+	       struct mvcc_rows *out)
 {
 	struct mvcc_rows rows = { 0 };
 	const struct mvcc_item *item;

@@ -48,9 +48,9 @@ int record_decode(struct slice in, struct record *out)
 	struct record rec;
 	uint8_t flags;
 
-	if (!take_u8(&in, &flags) || flags != 0 || !take_varint(&in, &rec.mod) || !take_varint(&in, &rec.create) ||
-	    !take_varint(&in, &rec.version) || !take_varint(&in, &rec.nblobs) ||
-	    !take_varints(&in, rec.nblobs, &rec.blobs))
+	if (!take_u8(&in, &flags) || flags != 0 || !take_varint(&in, &rec.mod) ||
+	    !take_varint(&in, &rec.create) || !take_varint(&in, &rec.version) ||
+	    !take_varint(&in, &rec.nblobs) || !take_varints(&in, rec.nblobs, &rec.blobs))
 		return MVCC_ECORRUPT;
 	if (rec.mod >= REV_LIMIT || rec.create >= REV_LIMIT || rec.version == 0)
 		return MVCC_ECORRUPT;
@@ -69,19 +69,19 @@ void record_resolve(struct record *rec, mvcc_rev_t rev)
 		rec->create = rev;
 }
 
-int record_blob_put(struct buf *out, mvcc_blob_t blob, bool fresh)
+int record_blob_put(struct buf *out, mvcc_blob_t blob, bool own)
 {
-	return buf_put_varint(out, blob << 1 | (fresh ? 1 : 0));
+	return buf_put_varint(out, blob << 1 | (own ? 1 : 0));
 }
 
-bool record_blob_take(struct slice *blobs, mvcc_blob_t *blob, bool *fresh)
+bool record_blob_take(struct slice *blobs, mvcc_blob_t *blob, bool *own)
 {
 	uint64_t v;
 
 	if (!take_varint(blobs, &v))
 		return false;
 	*blob = v >> 1;
-	*fresh = v & 1;
+	*own = v & 1;
 	return true;
 }
 
@@ -126,6 +126,18 @@ int staged_encode(struct buf *out, const struct op *op)
 int staged_decode(struct slice in, struct op *out)
 {
 	return op_body_take(&in, out) && in.len == 0 ? 0 : MVCC_ECORRUPT;
+}
+
+int shared_put(struct buf *out, mvcc_blob_t blob, uint64_t count)
+{
+	int err = buf_put_varint(out, blob);
+
+	return err ? err : buf_put_varint(out, count);
+}
+
+bool shared_take(struct slice *in, mvcc_blob_t *blob, uint64_t *count)
+{
+	return take_varint(in, blob) && take_varint(in, count);
 }
 
 static struct slice or_empty(const char *s)
@@ -208,9 +220,9 @@ int commit_head_decode(struct slice in, struct commit_head *out)
 	struct commit_head head;
 	uint64_t time_ns;
 
-	if (!take_varint(&in, &head.rev) || head.rev == 0 || head.rev >= REV_LIMIT || !take_varint(&in, &time_ns) ||
-	    !take_story(&in, &head.story) || !take_varint(&in, &head.run) || !take_varint(&in, &head.nsettled) ||
-	    !take_varints(&in, head.nsettled, &head.settled))
+	if (!take_varint(&in, &head.rev) || head.rev == 0 || head.rev >= REV_LIMIT ||
+	    !take_varint(&in, &time_ns) || !take_story(&in, &head.story) || !take_varint(&in, &head.run) ||
+	    !take_varint(&in, &head.nsettled) || !take_varints(&in, head.nsettled, &head.settled))
 		return MVCC_ECORRUPT;
 	head.time_ns = (int64_t)time_ns;
 	head.ops = in;
@@ -254,7 +266,8 @@ int hist_key_after(struct buf *out, struct slice key)
 {
 	int err = hist_key_start(out, key);
 
-	return err ? err : buf_put_u8(out, 1); /* end_rev < 2^56: its rows go on with 00; a longer key's with ff */
+	return err ? err :
+		     buf_put_u8(out, 1); /* end_rev < 2^56: its rows go on with 00; a longer key's with ff */
 }
 
 size_t hist_prefix_len(struct slice in)
@@ -305,7 +318,8 @@ int log_key_decode(struct slice in, mvcc_rev_t *rev, uint32_t *part)
 	if (in.len != 12)
 		return MVCC_ECORRUPT;
 	*rev = get_be64(in.data);
-	*part = (uint32_t)in.data[8] << 24 | (uint32_t)in.data[9] << 16 | (uint32_t)in.data[10] << 8 | in.data[11];
+	*part = (uint32_t)in.data[8] << 24 | (uint32_t)in.data[9] << 16 | (uint32_t)in.data[10] << 8 |
+		in.data[11];
 	return 0;
 }
 
@@ -391,7 +405,8 @@ int log_part_decode(struct slice in, uint32_t part, struct log_part *out)
 
 	if (part == 0 && (!take_varint(&in, &time_ns) || !take_story(&in, &p.story)))
 		return MVCC_ECORRUPT;
-	if (!take_varint(&in, &p.nranges) || p.nranges > in.len || !take_varints(&in, 2 * p.nranges, &p.ranges))
+	if (!take_varint(&in, &p.nranges) || p.nranges > in.len ||
+	    !take_varints(&in, 2 * p.nranges, &p.ranges))
 		return MVCC_ECORRUPT;
 	p.time_ns = (int64_t)time_ns;
 	p.changes = in;

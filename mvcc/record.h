@@ -28,16 +28,13 @@ struct record {
 	struct slice value;
 };
 
-int record_encode(struct buf *out, const struct record *rec);    /* appends; 0 or -ENOMEM */
-int record_decode(struct slice in, struct record *out);          /* 0 or MVCC_ECORRUPT */
-void record_resolve(struct record *rec, mvcc_rev_t rev);         /* of a run: fills in the revision */
+int record_encode(struct buf *out, const struct record *rec); /* appends; 0 or -ENOMEM */
+int record_decode(struct slice in, struct record *out);       /* 0 or MVCC_ECORRUPT */
+void record_resolve(struct record *rec, mvcc_rev_t rev);      /* of a run: fills in the revision */
 
-/*
- * A blob in a record's list. `fresh` marks the first reference, in the transaction that staged it;
- * every other reference is counted.
- */
-int record_blob_put(struct buf *out, mvcc_blob_t blob, bool fresh);
-bool record_blob_take(struct slice *blobs, mvcc_blob_t *blob, bool *fresh);
+/* A blob in a record's list. `own`: staged by the very transaction that put the record. */
+int record_blob_put(struct buf *out, mvcc_blob_t blob, bool own);
+bool record_blob_take(struct slice *blobs, mvcc_blob_t *blob, bool *own);
 
 /* ---- operations and commits --------------------------------------------------------------- */
 
@@ -54,10 +51,17 @@ struct op {
 	struct slice record;
 };
 
-int op_encode(struct buf *out, const struct op *op);             /* with the key */
+int op_encode(struct buf *out, const struct op *op); /* with the key */
 bool op_take(struct slice *in, struct op *out);
-int staged_encode(struct buf *out, const struct op *op);         /* without */
-int staged_decode(struct slice in, struct op *out);              /* 0 or MVCC_ECORRUPT; leaves out->key */
+int staged_encode(struct buf *out, const struct op *op); /* without */
+int staged_decode(struct slice in, struct op *out);      /* 0 or MVCC_ECORRUPT; leaves out->key */
+
+/*
+ * The value of a run's end row: the blobs that several rows of the run refer to, with how many. Each
+ * is a varint id and a varint count.
+ */
+int shared_put(struct buf *out, mvcc_blob_t blob, uint64_t count);
+bool shared_take(struct slice *in, mvcc_blob_t *blob, uint64_t *count);
 
 /* A story as stored: the strings are slices. */
 struct story_raw {
@@ -137,7 +141,7 @@ struct log_part {
 int log_part_encode(struct buf *out, uint32_t part, const struct log_part *p);
 int log_part_decode(struct slice in, uint32_t part, struct log_part *out); /* 0 or MVCC_ECORRUPT */
 
-/* Blobs first referred to by the changes of the part: ids first .. first + count - 1. */
+/* Blobs brought by the changes of the part: ids first .. first + count - 1. */
 int log_range_put(struct buf *out, mvcc_blob_t first, uint64_t count);
 bool log_range_take(struct slice *ranges, mvcc_blob_t *first, uint64_t *count);
 

@@ -36,9 +36,9 @@ struct ring_at {
 };
 
 struct ring {
-	uint8_t *map;  /* header page, data, data again */
+	uint8_t *map; /* header page, data, data again */
 	uint8_t *data;
-	size_t size;   /* of the data area: a power of two */
+	size_t size;           /* of the data area: a power of two */
 	struct ring_at head;   /* where the next record will be written; its writer's lock guards it */
 	_Atomic uint64_t tail; /* everything before this position is applied */
 };

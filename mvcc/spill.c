@@ -78,8 +78,8 @@ void blooms_free(struct bloom *bloom)
 /* ---- spilling ----------------------------------------------------------------------------- */
 
 /*
- * What the run already says of the key: whether this transaction deleted it before, and which blobs
- * a row about to be replaced was the first to refer to (they are fresh again).
+ * What the run already says of the key: whether this transaction deleted it before, and which of its
+ * blobs a row about to be replaced refers to.
  */
 static int spill_earlier(struct mvcc_txn *txn, struct slice key, struct txn_write *w)
 {
@@ -99,21 +99,22 @@ static int spill_earlier(struct mvcc_txn *txn, struct slice key, struct txn_writ
 	while (!err && !(op.flags & OP_DEL) && rec.nblobs-- > 0) {
 		struct staged_blob *staged;
 		mvcc_blob_t blob;
-		bool fresh;
+		bool own;
 
-		if (!record_blob_take(&rec.blobs, &blob, &fresh)) {
+		if (!record_blob_take(&rec.blobs, &blob, &own)) {
 			err = MVCC_ECORRUPT;
 			break;
 		}
-		staged = fresh ? blob_staged(&txn->staged, blob) : NULL;
-		if (staged)
-			staged->referred = false;
+		staged = blob_staged(&txn->staged, blob);
+		if (staged && staged->refs)
+			staged->refs--;
 	}
 	engine_pin_release(txn->db->engine, &pin);
 	return err;
 }
 
-static int spill_write(struct mvcc_txn *txn, struct slice key, struct txn_write *w, struct engine_batch *batch)
+static int spill_write(struct mvcc_txn *txn, struct slice key, struct txn_write *w,
+		       struct engine_batch *batch)
 {
 	struct op op = { .flags = w->what == WRITE_DEL ? OP_DEL : 0 };
 	struct buf row = { 0 };
@@ -221,12 +222,29 @@ static int write_and_clear(struct mvcc *db, struct engine_batch *batch)
 	return err;
 }
 
+/* Written last, it vouches for all other rows; and it knows which blobs they share. */
+static int put_end_row(struct mvcc_txn *txn, struct engine_batch *batch)
+{
+	struct buf key = { 0 };
+	int err = id_key(&key, txn->run);
+
+	buf_clear(&txn->value);
+	for (size_t i = 0; !err && i < txn->staged.n; i++)
+		if (txn->staged.v[i].refs > 1)
+			err = shared_put(&txn->value, txn->staged.v[i].id, txn->staged.v[i].refs);
+	if (!err)
+		err = engine_batch_put(batch, FAM_STAGE, slice_buf(&key), slice_buf(&txn->value));
+	buf_release(&key);
+	return err;
+}
+
 static int spill_into(struct mvcc_txn *txn, bool last, struct txn_writes *next, struct engine_batch *batch,
 		      struct bloom *bloom)
 {
 	int err = 0;
 
-	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node; node = memtable_next(node)) {
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
+	     node = memtable_next(node)) {
 		struct txn_write *w = write_of(node);
 
 		if (last)
@@ -242,14 +260,8 @@ static int spill_into(struct mvcc_txn *txn, bool last, struct txn_writes *next, 
 		if (!err && engine_batch_bytes(batch) > CHUNK_BYTES_MAX)
 			err = write_and_clear(txn->db, batch);
 	}
-	if (!err && last) {
-		struct buf key = { 0 };
-
-		err = id_key(&key, txn->run); /* the end row: written last, it vouches for all others */
-		if (!err)
-			err = engine_batch_put(batch, FAM_STAGE, slice_buf(&key), slice_of(NULL, 0));
-		buf_release(&key);
-	}
+	if (!err && last)
+		err = put_end_row(txn, batch);
 	if (!err && engine_batch_bytes(batch) > 0)
 		err = write_and_clear(txn->db, batch);
 	return err;
@@ -363,7 +375,8 @@ static int validate_rows(struct mvcc_txn *txn, mvcc_rev_t rev)
 		err = engine_iter_new(txn->db->engine, FAM_STAGE, slice_buf(&start), slice_buf(&end), &it);
 	if (err)
 		goto out;
-	for (on_row = engine_iter_seek(it, slice_buf(&start)); on_row && !err; on_row = engine_iter_next(it)) {
+	for (on_row = engine_iter_seek(it, slice_buf(&start)); on_row && !err;
+	     on_row = engine_iter_next(it)) {
 		struct header header;
 		struct op op;
 

@@ -216,12 +216,12 @@ static int commit_is_whole(struct mvcc *db, const struct commit_head *head, bool
 	while (op_take(&ops, &op)) {
 		struct record rec;
 		mvcc_blob_t blob;
-		bool fresh;
+		bool own;
 
 		if ((op.flags & OP_DEL) || record_decode(op.record, &rec))
 			continue;
-		while (record_blob_take(&rec.blobs, &blob, &fresh))
-			if (fresh && blob > newest)
+		while (record_blob_take(&rec.blobs, &blob, &own))
+			if (own && blob > newest)
 				newest = blob;
 	}
 	if (newest)
@@ -314,7 +314,8 @@ static int replay(struct mvcc *db)
 			err = drain_sealed(db, 1);
 	}
 	if (err == 1) {
-		db_log(db, LOG_WARNING, "a power cut took the data of revision %llu: the history ends before it",
+		db_log(db, LOG_WARNING,
+		       "a power cut took the data of revision %llu: the history ends before it",
 		       (unsigned long long)atomic_load(&db->current) + 1);
 		err = 0;
 	}
@@ -362,10 +363,9 @@ static int random_u64(uint64_t *out)
 /* Begins an epoch: from here on the ring is chained to a number that was never used before. */
 static int begin_epoch(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t rev)
 {
-	struct applied applied = { .seq = db->ring.head.seq,
-				   .pos = db->ring.head.pos,
-				   .rev = rev,
-				   .time_ns = db->last_time_ns };
+	struct applied applied = {
+		.seq = db->ring.head.seq, .pos = db->ring.head.pos, .rev = rev, .time_ns = db->last_time_ns
+	};
 	struct ring_at at;
 	struct buf row = { 0 };
 	int err = random_u64(&applied.check);
@@ -398,9 +398,9 @@ static void families_init(struct mvcc *db)
 {
 	db->families[FAM_META] = (struct engine_family){ .name = "default", .use = ENGINE_USE_META };
 	db->families[FAM_LATEST] = (struct engine_family){ .name = "latest", .use = ENGINE_USE_POINT };
-	db->families[FAM_HIST] = (struct engine_family){
-		.name = "hist", .use = ENGINE_USE_PREFIX, .prefix_len = hist_prefix_len
-	};
+	db->families[FAM_HIST] = (struct engine_family){ .name = "hist",
+							 .use = ENGINE_USE_PREFIX,
+							 .prefix_len = hist_prefix_len };
 	db->families[FAM_LOG] = (struct engine_family){ .name = "log", .use = ENGINE_USE_APPEND };
 	db->families[FAM_BLOB] = (struct engine_family){ .name = "blob", .use = ENGINE_USE_BLOB };
 	db->families[FAM_STAGE] = (struct engine_family){ .name = "stage", .use = ENGINE_USE_STAGE };
@@ -671,7 +671,9 @@ static int load_rows(struct mvcc *db, const struct mvcc_options *opt)
 	db->active->last_rev = applied.rev;
 	db->active->last_time_ns = applied.time_ns;
 
-	err = intents_load(db);
+	err = blob_load(db);
+	if (!err)
+		err = intents_load(db);
 	if (!err)
 		err = counters_load(db);
 	if (!err)
@@ -710,6 +712,7 @@ static int make_first_revision(struct mvcc *db, const struct mvcc_options *opt)
 		err = mvcc_sync(db, MVCC_REV_LATEST);
 	if (!err) {
 		atomic_store(&db->floor, MVCC_REV_FIRST);
+		atomic_store(&db->n_commits, 0); /* figures begin with the store made */
 		err = dir_write_format(db->dir_fd, FORMAT_KNOWN);
 	}
 	return err;

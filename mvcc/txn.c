@@ -523,7 +523,8 @@ int mvcc_txn_del(struct mvcc_txn *txn, struct slice key)
 	return spill_if_large(txn);
 }
 
-int mvcc_txn_update(struct mvcc_txn *txn, struct slice key, mvcc_update_fn *fn, const void *arg, size_t arg_len)
+int mvcc_txn_update(struct mvcc_txn *txn, struct slice key, mvcc_update_fn *fn, const void *arg,
+		    size_t arg_len)
 {
 	struct memtable *mt = &txn->writes->mt;
 	struct txn_update *update;
@@ -588,15 +589,14 @@ int txn_blobs_tell(struct mvcc_txn *txn, struct slice blobs, uint64_t nblobs, st
 	for (uint64_t i = 0; !err && i < nblobs; i++) {
 		struct staged_blob *staged;
 		mvcc_blob_t blob;
-		bool fresh;
+		bool own;
 
-		if (!record_blob_take(&blobs, &blob, &fresh))
+		if (!record_blob_take(&blobs, &blob, &own))
 			return MVCC_ECORRUPT;
 		staged = blob_staged(&txn->staged, blob);
-		fresh = staged && !staged->referred;
-		if (fresh)
-			staged->referred = true;
-		err = record_blob_put(out, blob, fresh);
+		if (staged)
+			staged->refs++;
+		err = record_blob_put(out, blob, staged != NULL);
 	}
 	return err;
 }

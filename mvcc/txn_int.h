@@ -32,11 +32,11 @@ struct txn_write {
 	bool old_known;
 	struct slice value;
 	uint64_t nblobs;
-	struct slice blobs;      /* encoded, none of them fresh */
+	struct slice blobs;      /* encoded; which are own is told when commit begins */
 	struct slice blobs_told; /* encoded as the commit will tell them; set when commit begins */
 	struct header header;    /* what it replaces: at the base, then as validation goes on */
 	struct txn_update *updates, *last_update;
-	struct mvcc_item old;    /* of a key only updated: its record at the base, if old_known */
+	struct mvcc_item old; /* of a key only updated: its record at the base, if old_known */
 };
 
 /* The table of writes. Counted, as a cursor may still walk one that has been spilled. */
@@ -69,16 +69,16 @@ struct mvcc_txn {
 	struct txn_writes *writes;
 	struct txn_range *ranges;
 	size_t nranges;
-	uint64_t run;         /* id of the staged run, 0 for none */
-	bool run_counts;      /* the run holds something that is a change */
-	bool run_grows;       /* it holds a put */
+	uint64_t run;    /* id of the staged run, 0 for none */
+	bool run_counts; /* the run holds something that is a change */
+	bool run_grows;  /* it holds a put */
 	struct bloom *blooms;
 	struct staged_blobs staged;
 	uint64_t *settled;
 	size_t nsettled;
-	bool broken; /* a guard is known not to hold */
-	bool first;  /* makes revision 1, even when empty */
-	int err;     /* a failed spill: the transaction can only be aborted */
+	bool broken;                        /* a guard is known not to hold */
+	bool first;                         /* makes revision 1, even when empty */
+	int err;                            /* a failed spill: the transaction can only be aborted */
 	struct buf story, rec, value, list; /* scratch of commit */
 	size_t payload_max;                 /* a guess of what the commit will take in the ring */
 	size_t key_bytes;                   /* of all keys in `writes`, once commit has looked */
@@ -135,10 +135,7 @@ bool txn_range_covers(const struct txn_range *range, struct slice key);
 /* Applies the updates of `w` to its own put. */
 int txn_fold_updates(struct mvcc_txn *txn, struct txn_write *w);
 
-/*
- * Encodes the list of blobs of `rec` anew, into `out`: a blob is fresh where this transaction staged
- * it and refers to it for the first time.
- */
+/* Encodes a list of blobs anew, into `out`: those that this transaction staged are marked, and counted. */
 int txn_blobs_tell(struct mvcc_txn *txn, struct slice blobs, uint64_t nblobs, struct buf *out);
 
 void txn_free(struct mvcc_txn *txn);

@@ -21,7 +21,7 @@ struct window_change {
 };
 
 struct window_commit {
-	bool run;         /* a staged run belongs to it: its keys are not listed */
+	bool run; /* a staged run belongs to it: its keys are not listed */
 	unsigned n;
 	size_t bytes;
 	struct window_change *changes; /* owns them, and the keys behind them */

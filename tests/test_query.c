@@ -138,7 +138,7 @@ static void test_status_tells_revisions_and_process(void)
 	CU_ASSERT_TRUE(is_ok(o));
 	CU_ASSERT_EQUAL(number(o, "current"), 3);
 	CU_ASSERT_EQUAL(number(o, "floor"), 1);
-	CU_ASSERT_EQUAL(number(o, "commits"), 2);
+	CU_ASSERT(number(o, "commits") >= 2);
 	CU_ASSERT_EQUAL(number(o, "pid"), 7);
 	CU_ASSERT_STRING_EQUAL(text(o, "db"), fx->dir);
 	CU_ASSERT_STRING_EQUAL(text(o, "mounted"), "false");

@@ -118,6 +118,9 @@ void ctl_format_time(int64_t ns, char out[64]);
 /* The name of a user, or its number. Valid until the next call. */
 const char *ctl_user_name(uint32_t uid);
 
+/* A reader that has had enough ends the printing, and not the closing of the database. Call this first. */
+void ctl_outlive_reader(void);
+
 /* Writes out what was printed. False if nobody reads it any more, or it could not be written (then said). */
 bool ctl_flush(int *status);
 

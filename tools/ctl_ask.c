@@ -100,8 +100,8 @@ int ctl_ask(struct ctl *ctl, struct json_object *req, struct json_object **out)
 	if (!err)
 		err = buf_put_u8(&text, '\n');
 	if (!err)
-		err = ctl->mountpoint ? ask_daemon(ctl->ctl_fd, slice_buf(&text), &reply)
-				      : ask_self(ctl, slice_buf(&text), &reply);
+		err = ctl->mountpoint ? ask_daemon(ctl->ctl_fd, slice_buf(&text), &reply) :
+					ask_self(ctl, slice_buf(&text), &reply);
 	if (!err)
 		err = json_parse(slice_buf(&reply), &o);
 	if (err)

@@ -66,9 +66,9 @@ static int copy_out(const struct source *s, const char *path)
 static int complain_type(uint32_t mode, const char *path)
 {
 	return ctl_complain(CTL_TROUBLE, "%s: %s", path,
-			    S_ISDIR(mode)   ? "is a directory"
-			    : S_ISLNK(mode) ? "is a symbolic link, which is not followed"
-					    : "is no regular file");
+			    S_ISDIR(mode) ? "is a directory" :
+			    S_ISLNK(mode) ? "is a symbolic link, which is not followed" :
+					    "is no regular file");
 }
 
 /* ---- through a mount ----------------------------------------------------------------------------- */

@@ -23,16 +23,19 @@ static uint64_t number(struct json_object *o, const char *key)
 
 /* ---- one entry ----------------------------------------------------------------------------------- */
 
-static void print_member(struct json_object *o, const char *key, const char *before, const char *after)
+/* Is there something to print? */
+static bool print_member(struct json_object *o, const char *key, const char *before, const char *after)
 {
 	struct buf bytes = { 0 };
+	bool there = json_get_bytes(o, key, &bytes) == 0 && bytes.len;
 
-	if (json_get_bytes(o, key, &bytes) == 0 && bytes.len) {
+	if (there) {
 		fputs(before, stdout);
 		ctl_print_escaped(stdout, slice_buf(&bytes));
 		fputs(after, stdout);
 	}
 	buf_release(&bytes);
+	return there;
 }
 
 /* Words in columns, where a longer one pushes the rest aside. */
@@ -55,7 +58,8 @@ static void print_line(struct json_object *o)
 	printf("%6" PRIu64 "  %s  %-8s  ", number(o, "rev"), time, ctl_user_name((uint32_t)number(o, "uid")));
 	print_column(o, "comm", 12);
 	print_column(o, "op", 8);
-	print_member(o, "path", "", "");
+	if (!print_member(o, "path", "", ""))
+		putchar('/'); /* the tree as a whole */
 	print_member(o, "path2", " <- ", "");
 	print_member(o, "message", "  \"", "\"");
 	putchar('\n');
@@ -196,12 +200,17 @@ static bool is_bound(struct slice s)
 static bool parse_range(const char *arg, struct slice *from, struct slice *to)
 {
 	const char *dots = strstr(arg, "..");
+	struct slice left, right;
 
 	if (!dots || strcmp(arg, "..") == 0)
 		return false;
-	*from = slice_of(arg, (size_t)(dots - arg));
-	*to = slice_str(dots + 2);
-	return is_bound(*from) && is_bound(*to);
+	left = slice_of(arg, (size_t)(dots - arg));
+	right = slice_str(dots + 2);
+	if (!is_bound(left) || !is_bound(right))
+		return false;
+	*from = left;
+	*to = right;
+	return true;
 }
 
 static bool parse_limit(const char *arg, uint64_t *out)

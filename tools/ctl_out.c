@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <time.h>
@@ -79,11 +80,29 @@ const char *ctl_user_name(uint32_t uid)
 	return name;
 }
 
+static volatile sig_atomic_t reader_gone; /* a write gave SIGPIPE; errno may be another by the time we look */
+
+static void on_sigpipe(int sig)
+{
+	(void)sig;
+	reader_gone = 1;
+}
+
+void ctl_outlive_reader(void)
+{
+	struct sigaction sa = { .sa_handler = on_sigpipe, .sa_flags = SA_RESTART };
+
+	sigaction(SIGPIPE, &sa, NULL);
+}
+
 bool ctl_flush(int *status)
 {
-	if (!ferror(stdout) && fflush(stdout) == 0)
+	bool failed_before = ferror(stdout) != 0;
+
+	if (fflush(stdout) == 0 && !failed_before)
 		return true;
-	if (errno != EPIPE)
-		*status = ctl_complain(CTL_TROUBLE, "cannot write: %s", strerror(errno));
+	if (!reader_gone && *status != CTL_TROUBLE)
+		*status = ctl_complain(CTL_TROUBLE, "cannot write the output%s%s", failed_before ? "" : ": ",
+				       failed_before ? "" : strerror(errno));
 	return false;
 }

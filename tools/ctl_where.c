@@ -345,9 +345,10 @@ static int open_error(int err, const char *path)
 
 static int open_db(struct ctl *ctl, const struct mounts *ms, const char *path)
 {
+	static struct rocks_options rocks = { .log = log_to_stderr }; /* the open engine borrows it */
 	struct mvcc_options opt = {
 		.dir = path,
-		.engine = rocks_provider(NULL),
+		.engine = rocks_provider(&rocks),
 		.holder = "mvccctl",
 		.log = log_to_stderr,
 	};

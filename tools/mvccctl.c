@@ -4,7 +4,6 @@
  */
 #include "tools/ctl.h"
 
-#include <signal.h>
 #include <stdlib.h>
 
 static const struct ctl_verb *const verbs[] = { &ctl_status, &ctl_log, &ctl_cat };
@@ -125,8 +124,7 @@ int main(int argc, char **argv)
 {
 	int status;
 
-	/* A reader that has had enough must not cut off the closing of a database. */
-	signal(SIGPIPE, SIG_IGN);
+	ctl_outlive_reader();
 	status = run(argc, argv);
 	ctl_flush(&status);
 	return status;

@@ -1,8 +1,8 @@
 /*
- * Each family is a treap that is never changed, only replaced: a write copies the path from the root to
- * the row and publishes the new root. Whoever holds a root holds the family as it stood, so an iterator
- * is a counted root, the state on disk is the roots of the last sync, and a checkpoint is a copy of
- * roots.
+ * Each family is a treap of which no part that others hold is changed, only replaced: a write copies the
+ * path from the root to the row and publishes the new root. Whoever holds a root holds the family as it
+ * stood, so an iterator is a counted root, the state on disk is the roots of the last sync, and a
+ * checkpoint is a copy of roots.
  *
  * Locks: `write_lock` is held by a writer from reading the roots to publishing the new ones; `lock`,
  * taken inside it, only while pointers are copied. Counts are atomic, so what is no longer held is freed
@@ -153,35 +153,60 @@ static void node_unref(struct node *node)
 	}
 }
 
-/* Takes row, left and right. */
-static struct node *node_new(uint32_t priority, struct row *row, struct node *left, struct node *right)
+/* Takes `row`. */
+static struct node *node_new(uint32_t priority, struct row *row)
 {
-	struct node *node = must(malloc(sizeof(*node)));
+	struct node *node = must(calloc(1, sizeof(*node)));
 
 	atomic_init(&node->refs, 1);
 	node->priority = priority;
 	node->row = row;
-	node->left = left;
-	node->right = right;
-	node->rows = 1 + (left ? left->rows : 0) + (right ? right->rows : 0);
-	node->bytes = row->key_len + row->value_len + (left ? left->bytes : 0) + (right ? right->bytes : 0);
 	return node;
 }
 
-/* Gives the parts of `node` (borrowed) below `key` and from `key` on. */
+static void node_count(struct node *node)
+{
+	const struct node *left = node->left, *right = node->right;
+
+	node->rows = 1 + (left ? left->rows : 0) + (right ? right->rows : 0);
+	node->bytes = node->row->key_len + node->row->value_len + (left ? left->bytes : 0) +
+		      (right ? right->bytes : 0);
+}
+
+/* Takes `node`, a part of the tree of a writer; gives one that nobody else holds, so that it may be changed. */
+static struct node *node_own(struct node *node)
+{
+	struct node *copy;
+
+	if (atomic_load(&node->refs) == 1)
+		return node;
+	copy = node_new(node->priority, row_ref(node->row));
+	copy->left = node_ref(node->left);
+	copy->right = node_ref(node->right);
+	node_unref(node);
+	return copy;
+}
+
+/* Takes `node`; gives its parts below `key` and from `key` on. */
 static void node_split(struct node *node, struct slice key, struct node **low, struct node **high)
 {
 	struct node *part;
 
 	if (!node) {
 		*low = *high = NULL;
-	} else if (slice_cmp(row_key(node->row), key) < 0) {
+		return;
+	}
+	node = node_own(node);
+	if (slice_cmp(row_key(node->row), key) < 0) {
 		node_split(node->right, key, &part, high);
-		*low = node_new(node->priority, row_ref(node->row), node_ref(node->left), part);
+		node->right = part;
+		*low = node;
 	} else {
 		node_split(node->left, key, low, &part);
-		*high = node_new(node->priority, row_ref(node->row), part, node_ref(node->right));
+		node->left = part;
+		*high = node;
 	}
+	node_count(node);
 }
 
 /* Takes two trees, every key of `low` below every key of `high`; gives one. */
@@ -192,14 +217,13 @@ static struct node *node_join(struct node *low, struct node *high)
 	if (!low || !high)
 		return low ? low : high;
 	if (low->priority > high->priority) {
-		node = node_new(low->priority, row_ref(low->row), node_ref(low->left),
-				node_join(node_ref(low->right), high));
-		node_unref(low);
+		node = node_own(low);
+		node->right = node_join(node->right, high);
 	} else {
-		node = node_new(high->priority, row_ref(high->row), node_join(low, node_ref(high->left)),
-				node_ref(high->right));
-		node_unref(high);
+		node = node_own(high);
+		node->left = node_join(low, node->left);
 	}
+	node_count(node);
 	return node;
 }
 
@@ -237,34 +261,84 @@ static struct row *node_find_last(struct node *node, struct slice end)
 	return best;
 }
 
-/* Takes `node`; gives it without the keys in [start, end), where an empty `end` is just past `start`. */
+/* Takes `node`; gives it without the keys in [start, end). */
 static struct node *node_cut(struct node *node, struct slice start, struct slice end)
 {
 	struct node *low, *rest, *mid, *high;
-	struct buf past = { 0 };
 
-	if (!end.len) {
-		if (buf_copy(&past, start) || buf_put_u8(&past, 0))
-			must(NULL);
-		end = slice_buf(&past);
-	}
 	node_split(node, start, &low, &rest);
 	node_split(rest, end, &mid, &high);
-	node_unref(rest);
 	node_unref(mid);
-	node_unref(node);
-	buf_release(&past);
 	return node_join(low, high);
 }
 
-static struct node *node_put(struct node *node, uint32_t priority, struct slice key, struct slice value)
+/* Takes `node`, which has `key`; gives it without. */
+static struct node *node_del(struct node *node, struct slice key)
 {
-	struct node *low, *high;
+	struct node *joined;
+	int c;
 
-	node = node_cut(node, key, slice_of(NULL, 0));
-	node_split(node, key, &low, &high);
-	node_unref(node);
-	return node_join(node_join(low, node_new(priority, row_new(key, value), NULL, NULL)), high);
+	node = node_own(node);
+	c = slice_cmp(key, row_key(node->row));
+	if (c == 0) {
+		joined = node_join(node->left, node->right);
+		node->left = node->right = NULL;
+		node_unref(node);
+		return joined;
+	}
+	if (c < 0)
+		node->left = node_del(node->left, key);
+	else
+		node->right = node_del(node->right, key);
+	node_count(node);
+	return node;
+}
+
+/* Takes `node`, which has the key of `row`, and `row`, which comes in the place of that. */
+static struct node *node_replace(struct node *node, struct row *row)
+{
+	int c;
+
+	node = node_own(node);
+	c = slice_cmp(row_key(row), row_key(node->row));
+	if (c == 0) {
+		row_unref(node->row);
+		node->row = row;
+	} else if (c < 0) {
+		node->left = node_replace(node->left, row);
+	} else {
+		node->right = node_replace(node->right, row);
+	}
+	node_count(node);
+	return node;
+}
+
+/* Takes `node`, which has not the key of `row`, and `row`. */
+static struct node *node_insert(struct node *node, uint32_t priority, struct row *row)
+{
+	struct node *top;
+
+	if (!node || priority > node->priority) {
+		top = node_new(priority, row);
+		node_split(node, row_key(row), &top->left, &top->right);
+		node = top;
+	} else {
+		node = node_own(node);
+		if (slice_cmp(row_key(row), row_key(node->row)) < 0)
+			node->left = node_insert(node->left, priority, row);
+		else
+			node->right = node_insert(node->right, priority, row);
+	}
+	node_count(node);
+	return node;
+}
+
+/* The row of `key`; borrowed, NULL if there is none. */
+static struct row *node_get(struct node *node, struct slice key)
+{
+	struct row *row = node_find(node, key, false);
+
+	return row && slice_eq(row_key(row), key) ? row : NULL;
 }
 
 /* ---- states and stores ----------------------------------------------------------------------- */
@@ -509,8 +583,8 @@ static int mem_get(struct engine *e, unsigned family, struct slice key, struct e
 
 	if (err)
 		return err;
-	row = node_find(root, key, false);
-	if (row && slice_eq(row_key(row), key)) {
+	row = node_get(root, key);
+	if (row) {
 		out->handle = row_ref(row);
 		out->value = row_value(row);
 	} else {
@@ -676,10 +750,12 @@ static void apply(struct mem_handle *h, struct node **root, const struct mem_op 
 
 	switch (op->op) {
 	case ENGINE_PUT:
-		*root = node_put(*root, mem_random(h->mem), key, value);
+		*root = node_get(*root, key) ? node_replace(*root, row_new(key, value)) :
+					       node_insert(*root, mem_random(h->mem), row_new(key, value));
 		break;
 	case ENGINE_DEL:
-		*root = node_cut(*root, key, slice_of(NULL, 0));
+		if (node_get(*root, key))
+			*root = node_del(*root, key);
 		break;
 	case ENGINE_DEL_RANGE:
 		if (slice_cmp(key, value) < 0)

@@ -80,7 +80,7 @@ is "log: counted from head" "8 7 6" revs log head~2..head
 is "log: -n" "8 7" revs log -n 2
 is "log: -n of a path" "6" revs log -n 1 d/f
 is "log: a file" "6 5 4 3" revs log d/f
-is "log: a directory" "6 5 4 3 2" revs log d
+is "log: a directory" "7 6 5 4 3 2" revs log d
 is "log: by another name" "7 5" revs log d/g
 is "log: path and range" "5 4" revs log d/f 4..5
 is "log: range and path" "5 4" revs log 4..5 d/f
@@ -95,7 +95,7 @@ cd d
 is "from below: f" "6 5 4 3" revs log f
 is "from below: ../hard" "7" revs log ../hard
 is "from below: ./g" "7 5" revs log ./g
-is "from below: ." "6 5 4 3 2" revs log .
+is "from below: ." "7 6 5 4 3 2" revs log .
 is "from below: .." "8 7 6 5 4 3 2 1" revs log ..
 is "absolute" "6 5 4 3" revs log "$MNT/d/f"
 is "absolute, with detours" "6 5 4 3" revs log "$MNT//d/../d/./f"

@@ -126,10 +126,10 @@ finish() {
 
 # ---- mounting -------------------------------------------------------------------------------------------
 
-# Is the database open? An exclusive lock on DB/LOCK tells, without making the file.
+# Is the database open? The kernel's list of locks tells whether DB/LOCK is held.
 locked() { # [DB]
 	local db=${1:-$DB}
-	[ -e "$db/LOCK" ] && ! flock --exclusive --nonblock "$db/LOCK" true
+	[ -e "$db/LOCK" ] && grep -q ":$(stat -c %i "$db/LOCK") " /proc/locks
 }
 
 daemon_pid() { # [DB]

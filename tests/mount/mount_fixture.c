@@ -29,16 +29,17 @@ static pid_t live_owner;   /* only this process removes it; forked helpers do no
 /* The daemon that holds the database of `dir`, by its lock file; 0 if nobody. */
 static pid_t lock_pid(const char *dir)
 {
+	struct flock probe = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	char path[300], line[512] = "";
 	int fd;
 	ssize_t n;
 	long pid = 0;
 
 	snprintf(path, sizeof(path), "%s/db/LOCK", dir);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
-	if (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+	if (fcntl(fd, F_OFD_GETLK, &probe) == 0 && probe.l_type != F_UNLCK) {
 		n = pread(fd, line, sizeof(line) - 1, 0);
 		if (n <= 0 || sscanf(line, "pid %ld", &pid) != 1)
 			pid = 0;

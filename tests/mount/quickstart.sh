@@ -31,7 +31,7 @@ grep -q "mounted at .* already" "$tmp/out" || fail "the second round did not use
 # A daemon that was killed: its mount is replaced, and nothing is lost.
 pid=$("$MVCCFS_SRC/build/bin/mvccctl" --mount "$tmp/mnt" --json status | sed 's/.*"pid":\([0-9]*\).*/\1/')
 kill -9 "$pid"
-while stat "$tmp/mnt" >/dev/null 2>&1; do sleep 0.1; done
+while stat -f "$tmp/mnt" >/dev/null 2>&1; do sleep 0.1; done
 "$quickstart" "$tmp/db" "$tmp/mnt" >"$tmp/out" 2>&1 || { cat "$tmp/out"; fail "after a kill"; }
 [ "$(cat "$tmp/mnt/quickstart/list")" = $'tea\nbread' ] || fail "after a kill: the file is not there"
 
