@@ -66,6 +66,7 @@ struct mount {
 	struct call *parked, **parked_end;  /* park_lock, as the rest */
 	bool room_asked, stop;
 	pthread_t parker;
+	_Atomic uint64_t nparked;           /* calls put aside, ever */
 };
 
 /* What an open file or directory is, behind fi->fh. */
@@ -614,6 +615,7 @@ static void dispatch(struct call *c)
 		return;
 	}
 	pthread_mutex_lock(&m->park_lock);
+	m->nparked++;
 	*m->parked_end = copy;
 	m->parked_end = &copy->next;
 	pthread_cond_signal(&m->park_wake);
@@ -1101,6 +1103,8 @@ static void ctl_write(fuse_req_t req, struct handle *h, const char *data, size_t
 		.mountpoint = m->config->mountpoint,
 		.revname = m->config->revdir == REVDIR_DISABLED ? NULL : m->config->revname,
 		.started_ns = m->started_ns,
+		.nodes = node_count(&m->nodes),
+		.parked = m->nparked,
 		.pid = (unsigned)getpid(),
 		.uid = fuse_req_ctx(req)->uid,
 		.owner = m->owner,

@@ -31,13 +31,13 @@ enum { EXIT_USAGE = 1, EXIT_TROUBLE = 2, EXIT_NO_DB = 10, EXIT_LOCKED = 11, EXIT
 
 struct options {
 	char *db, *mountpoint;
-	char *cache_bytes, *dirty_bytes, *revdir, *revname, *rev, *revperm;
+	char *cache_bytes, *dirty_bytes, *ring_bytes, *revdir, *revname, *rev, *revperm;
 	unsigned commit_ms, commit_max_ms, sync_ms;
 	int foreground, debug, single_thread, help, version, verbose;
 	char *fuse_options;
 
 	/* Made of the strings above. */
-	size_t cache, dirty;
+	size_t cache, dirty, ring;
 	enum mount_revdir revdir_mode;
 };
 
@@ -80,6 +80,7 @@ static const struct fuse_opt option_spec[] = {
 	OPTION("sync_ms=%u", sync_ms),
 	OPTION("cache_bytes=%s", cache_bytes),
 	OPTION("dirty_bytes=%s", dirty_bytes),
+	OPTION("ring_bytes=%s", ring_bytes),
 	OPTION("revdir=%s", revdir),
 	OPTION("revname=%s", revname),
 	OPTION("rev=%s", rev),
@@ -163,6 +164,7 @@ static void print_help(void)
 	     "    -o sync_ms=N           revisions reach the disk after at most N ms (1000)\n"
 	     "    -o cache_bytes=N[KMG]  memory for caching the database (128M)\n"
 	     "    -o dirty_bytes=N[KMG]  memory for data not committed yet (64M)\n"
+	     "    -o ring_bytes=N[KMG]   the write-back ring, a power of two from 256K (16M)\n"
 	     "    -o revdir=MODE         @rev: hidden (as it is), visible or disabled\n"
 	     "    -o revname=NAME        another name for @rev\n"
 	     "    -o rev=EXPR            mount a past revision, read-only: N, head, head~K\n"
@@ -210,6 +212,9 @@ static int check_options(struct options *o)
 		return bad_option("cache_bytes", o->cache_bytes, "must be a size of at least 1M, as in 256M");
 	if (o->dirty_bytes && (!parse_size(o->dirty_bytes, &o->dirty) || o->dirty < (size_t)1 << 20))
 		return bad_option("dirty_bytes", o->dirty_bytes, "must be a size of at least 1M, as in 64M");
+	if (o->ring_bytes && (!parse_size(o->ring_bytes, &o->ring) || o->ring < (size_t)256 << 10 ||
+			      o->ring > (size_t)1 << 30 || o->ring & (o->ring - 1)))
+		return bad_option("ring_bytes", o->ring_bytes, "must be a power of two from 256K to 1G, as in 16M");
 	if (!o->revdir || strcmp(o->revdir, "hidden") == 0)
 		o->revdir_mode = REVDIR_HIDDEN;
 	else if (strcmp(o->revdir, "visible") == 0)
@@ -404,6 +409,7 @@ static int run(struct options *o)
 		.dir = o->db,
 		.engine = rocks_provider(&rocks),
 		.holder = o->mountpoint,
+		.ring_bytes = o->ring,
 		.sync_ms = o->sync_ms,
 		.create = true,
 		.init = ns_init,
@@ -485,6 +491,7 @@ static void options_release(struct options *o)
 	free(o->mountpoint);
 	free(o->cache_bytes);
 	free(o->dirty_bytes);
+	free(o->ring_bytes);
 	free(o->revdir);
 	free(o->revname);
 	free(o->rev);

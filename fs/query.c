@@ -178,16 +178,18 @@ static int add_store(struct json_object *o, struct mvcc *db)
 	return err;
 }
 
-static int add_tree(struct json_object *o, struct ns *ns)
+static int add_tree(struct json_object *o, const struct query_env *env)
 {
 	struct ns_stats s;
 
-	ns_stats(ns, &s);
+	ns_stats(env->ns, &s);
 	const struct figure figures[] = {
 		{ "open_inodes", s.open_inodes },
 		{ "dirty_inodes", s.dirty_inodes },
 		{ "pending", s.pending },
 		{ "dirty_bytes", s.dirty_bytes },
+		{ "nodes", env->nodes },
+		{ "parked", env->parked },
 	};
 
 	return ADD_FIGURES(o, figures);
@@ -231,7 +233,7 @@ static int fill_status(const struct query_env *env, struct json_object *o)
 	if (!err)
 		err = add_store(o, env->db);
 	if (!err && env->ns)
-		err = add_tree(o, env->ns);
+		err = add_tree(o, env);
 	if (!err)
 		err = add_disk(o, env->db_path);
 	return err;

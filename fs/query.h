@@ -38,6 +38,8 @@ struct query_env {
 	const char *mountpoint; /* NULL when not mounted */
 	const char *revname;    /* what @rev is called there; NULL when there is none */
 	int64_t started_ns;     /* wall clock */
+	uint64_t nodes;         /* mounted: inodes the kernel knows */
+	uint64_t parked;        /* mounted: requests put aside, since the mount, as the ring was full */
 	unsigned pid;           /* of the process that has the database open */
 	uid_t uid;              /* who asks */
 	uid_t owner;            /* of the mount: besides root, the only one who may */

@@ -95,26 +95,6 @@ static int tell_blobs(struct mvcc_txn *txn)
 	return err;
 }
 
-static int prepare(struct mvcc_txn *txn, const struct mvcc_story *story)
-{
-	int err = txn->err;
-
-	buf_clear(&txn->story);
-	if (!err)
-		err = story_encode(&txn->story, story);
-	if (!err && txn->story.len > STORY_MAX)
-		err = -EINVAL;
-	if (!err && txn->run)
-		err = txn_spill(txn, true);
-	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
-	     node = memtable_next(node))
-		if (write_of(node)->what == WRITE_PUT)
-			err = txn_fold_updates(txn, write_of(node));
-	if (!err)
-		err = tell_blobs(txn);
-	return err;
-}
-
 /* The record that an update will start from, unless another commit comes first. */
 static int load_old(struct mvcc_txn *txn, struct slice key, struct txn_write *w)
 {
@@ -134,6 +114,71 @@ static int load_old(struct mvcc_txn *txn, struct slice key, struct txn_write *w)
 		return err;
 	w->header_known = w->old_known = true;
 	return 0;
+}
+
+/* Makes a put, from the record at the base, of a key that is only updated; of an absent one, nothing. */
+static int update_to_put(struct mvcc_txn *txn, struct txn_write *w)
+{
+	struct memtable *mt = &txn->writes->mt;
+	int err = 0;
+
+	if (!w->header.exists) {
+		w->updates = w->last_update = NULL;
+		return 0;
+	}
+	buf_clear(&txn->list);
+	for (size_t i = 0; !err && i < w->old.nblobs; i++)
+		err = record_blob_put(&txn->list, w->old.blobs[i], false);
+	if (err)
+		return err;
+	w->value = memtable_copy(mt, w->old.value);
+	w->blobs = memtable_copy(mt, slice_buf(&txn->list));
+	w->nblobs = w->old.nblobs;
+	w->what = WRITE_PUT;
+	return w->value.data && w->blobs.data ? txn_fold_updates(txn, w) : -ENOMEM;
+}
+
+/*
+ * What is too much for one record of the ring becomes a staged run, the updates, too: so their keys
+ * are then validated like any that a run holds.
+ */
+static int spill_if_too_much(struct mvcc_txn *txn)
+{
+	int err = 0;
+
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
+	     node = memtable_next(node))
+		if (write_of(node)->what == WRITE_NONE && write_of(node)->updates)
+			err = load_old(txn, node->key, write_of(node));
+	if (err || payload_guess(txn) <= room_max(txn->db) / 2)
+		return err;
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
+	     node = memtable_next(node))
+		if (write_of(node)->what == WRITE_NONE && write_of(node)->updates)
+			err = update_to_put(txn, write_of(node));
+	return err ? err : txn_spill(txn, true);
+}
+
+static int prepare(struct mvcc_txn *txn, const struct mvcc_story *story)
+{
+	int err = txn->err;
+
+	buf_clear(&txn->story);
+	if (!err)
+		err = story_encode(&txn->story, story);
+	if (!err && txn->story.len > STORY_MAX)
+		err = -EINVAL;
+	if (!err && txn->run)
+		err = txn_spill(txn, true);
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
+	     node = memtable_next(node))
+		if (write_of(node)->what == WRITE_PUT)
+			err = txn_fold_updates(txn, write_of(node));
+	if (!err)
+		err = spill_if_too_much(txn);
+	if (!err)
+		err = tell_blobs(txn);
+	return err;
 }
 
 /* Fetches from the store, at the base, what the lock must not wait for. 0, LOOK_AGAIN or a code. */
@@ -621,7 +666,7 @@ static int try_once(struct mvcc_txn *txn, unsigned flags, unsigned attempt, mvcc
 		txn->payload_max = guess;
 	need = txn->payload_max + 32 * txn->nsettled;
 	if (need > room_max(db))
-		return -EINVAL; /* updates that make more of one commit than the ring can carry */
+		return -EINVAL; /* an update came to more, from a newer value, than the ring can carry */
 	if (!is_empty(txn)) {
 		err = space_admit(db, txn->payload_max, grows(txn));
 		if (err)

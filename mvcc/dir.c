@@ -167,7 +167,7 @@ int mvcc_lock_holder(const char *dir, char *out, size_t out_len)
 
 	if (snprintf(path, sizeof(path), "%s/LOCK", dir) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
 	if (fcntl(fd, F_OFD_GETLK, &probe))

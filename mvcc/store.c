@@ -517,20 +517,37 @@ static int judge(const char *dir, bool create, bool *make, bool *absent)
 	return create ? 0 : -ENOENT;
 }
 
+/* The name of a directory just made is as safe as what it will hold. */
+static int sync_parent(int dir_fd)
+{
+	int fd = openat(dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int err = 0;
+
+	if (fd < 0)
+		return errno == EACCES ? 0 : -errno; /* then it is not ours to sync */
+	if (fsync(fd))
+		err = -errno;
+	close(fd);
+	return err;
+}
+
 /* Opens and locks the directory, made if need be. Nothing in it is touched before the lock is held. */
 static int enter_dir(struct mvcc *db, const struct mvcc_options *opt, bool *make)
 {
-	bool absent;
+	bool absent, made;
 	int err = judge(opt->dir, opt->create, make, &absent);
 
 	if (err)
 		return err;
+	made = absent;
 	if (absent && mkdir(opt->dir, 0700) && errno != EEXIST)
 		return -errno;
 	db->dir_fd = open(opt->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (db->dir_fd < 0)
 		return -errno;
 	err = dir_lock(db->dir_fd, opt->holder, &db->lock_fd);
+	if (!err && made)
+		err = sync_parent(db->dir_fd);
 	if (!err) /* somebody may have made it between the look and the lock */
 		err = judge(opt->dir, opt->create, make, &absent);
 	if (!err && *make)

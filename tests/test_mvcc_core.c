@@ -743,6 +743,80 @@ static void test_a_blob_stays_with_the_rows_of_a_run_that_still_refer_to_it(void
 	fixture_close(fx);
 }
 
+static int append_x(const void *arg, struct slice old, struct buf *out)
+{
+	int err = buf_put_slice(out, old);
+
+	for (uint32_t i = 0; !err && i < get_le32(arg); i++)
+		err = buf_put_u8(out, 'x');
+	return err;
+}
+
+static void txn_append(struct mvcc_txn *txn, const char *key, uint32_t n)
+{
+	uint8_t arg[4];
+
+	put_le32(arg, n);
+	CU_ASSERT_EQUAL(mvcc_txn_update(txn, str(key), append_x, arg, sizeof(arg)), 0);
+}
+
+static void test_updates_too_many_for_the_ring_are_one_commit(void)
+{
+	enum { KEYS = 2000, MORE = 100 };
+	struct fixture *fx = fixture_open_small_ring();
+	struct mvcc_view *view = NULL;
+	struct mvcc_rows rows = { 0 };
+	struct mvcc_txn *txn = begin(fx->db);
+	unsigned bad = 0;
+	mvcc_rev_t rev;
+	char key[16];
+
+	for (unsigned i = 0; i < KEYS; i++) {
+		snprintf(key, sizeof(key), "%05u", i);
+		txn_put(txn, key, "abc");
+	}
+	commit(txn);
+	txn = begin(fx->db);
+	for (unsigned i = 0; i < KEYS + 10; i++) { /* the last ones are absent */
+		snprintf(key, sizeof(key), "%05u", i);
+		txn_append(txn, key, MORE);
+	}
+	rev = commit(txn);
+	CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, MVCC_REV_LATEST, &view), 0);
+	CU_ASSERT_EQUAL(mvcc_range(view, str("0"), str("1"), 0, &rows), 0);
+	CU_ASSERT_EQUAL(rows.n, KEYS);
+	for (size_t i = 0; i < rows.n; i++) {
+		const struct mvcc_item *item = &rows.rows[i].item;
+
+		bad += item->value.len != 3 + MORE || item->version != 2 || item->mod_rev != rev;
+	}
+	CU_ASSERT_EQUAL(bad, 0);
+	mvcc_rows_release(&rows);
+	mvcc_view_close(view);
+	fixture_close(fx);
+}
+
+static void test_an_update_may_make_a_value_larger_than_the_ring(void)
+{
+	struct fixture *fx = fixture_open_small_ring();
+	struct mvcc_txn *txn = begin(fx->db);
+	struct mvcc_view *view = NULL;
+	struct mvcc_item item = { 0 };
+
+	txn_put(txn, "k", "v");
+	txn_append(txn, "k", 900000);
+	commit(txn);
+	txn = begin(fx->db);
+	txn_append(txn, "k", 1);
+	commit(txn);
+	CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, MVCC_REV_LATEST, &view), 0);
+	CU_ASSERT_EQUAL(mvcc_get(view, str("k"), &item), 0);
+	CU_ASSERT_EQUAL(item.value.len, 900002);
+	mvcc_item_release(&item);
+	mvcc_view_close(view);
+	fixture_close(fx);
+}
+
 static void test_what_waits_in_the_ring_is_replayed(void)
 {
 	struct fixture *fx = fixture_open();
@@ -813,6 +887,8 @@ static CU_TestInfo whole_tests[] = {
 	UNIT_TEST(test_a_shared_blob_is_counted_from_its_second_record_on),
 	UNIT_TEST(test_a_blob_shared_at_once_is_counted),
 	UNIT_TEST(test_a_blob_stays_with_the_rows_of_a_run_that_still_refer_to_it),
+	UNIT_TEST(test_updates_too_many_for_the_ring_are_one_commit),
+	UNIT_TEST(test_an_update_may_make_a_value_larger_than_the_ring),
 	UNIT_TEST(test_what_waits_in_the_ring_is_replayed),
 	CU_TEST_INFO_NULL,
 };

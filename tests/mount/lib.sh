@@ -218,7 +218,7 @@ no_late_revisions() {
 
 # What the log says of some revisions, for a failure's message.
 story() { # FROM TO
-	"$MVCCCTL_BIN" --mount "$MNT" log 2>&1 | head -n 20 || true
+	"$MVCCCTL_BIN" --mount "$MNT" log "$1..$2" 2>&1 | head -n 20 || true
 }
 
 # ---- set-up and clean-up --------------------------------------------------------------------------------
