@@ -573,8 +573,8 @@ enum { SHARE = 1 };
 #endif
 
 /*
- * Every n, or, where calls are many, those of a stride (all of them with MVCCFS_LONG=1): the first ones, and
- * then about `most` of the rest, another share in each kind of test.
+ * Fails every n-th call, one run for each. Where a scenario has more than half of `most` of them, the steps
+ * grow from there on; MVCCFS_LONG=1 tries each one all the same.
  */
 static void fail_every_call(unsigned kinds, enum fault_mode mode, bool done, int err, uint64_t most)
 {

@@ -161,9 +161,16 @@ mount_fs() { # [OPTIONS [DB [MNT]]]
 	fi
 }
 
-umount_fs() { # [DB [MNT]]
-	until_true "unmount ${2:-$MNT}" umount_once "${2:-$MNT}"
-	until_true "the database is closed after unmounting" not_locked "${1:-$DB}"
+umount_fs() { # [DB [MNT]]: returns when the daemon has ended
+	local pid
+	pid=$(daemon_pid "${1:-$DB}")
+	until_true "unmount ${2:-$MNT}" umount_once "${2:-$MNT}" || umount -l "${2:-$MNT}" || true
+	until_true "the database is closed after unmounting" not_locked "${1:-$DB}" || true
+	until_true "the daemon ends after unmounting" ended "$pid" || true
+}
+
+ended() { # PID
+	! kill -0 "$1" 2>/dev/null
 }
 
 umount_once() {
@@ -203,6 +210,12 @@ makes() {
 	else
 		fail "$what" "$((after - before)) revisions, not $count" "$(story $((before + 1)) "$after")"
 	fi
+}
+
+# Before commands whose revisions nobody counts.
+uncounted() {
+	no_late_revisions
+	last_counted=
 }
 
 no_late_revisions() {
