@@ -15,6 +15,24 @@ fingerprint() {
 	find "$1" -type f -exec cksum {} + | sort
 }
 
+# hold FILE: a process opens FILE for writing; `held TEXT` makes it write a line; `let_go` makes it close. Not by a
+# descriptor of the shell: that closes a duplicate after each `>&7`, and each close is a commit.
+hold() {
+	coproc HOLDER { perl -e 'open(my $f, ">", $ARGV[0]) or die $!; $| = 1;
+		while (<STDIN>) { syswrite($f, $_) or die $!; print "done\n" } close($f)' "$1"; }
+	holder=$HOLDER_PID
+}
+held() {
+	local answer
+	echo "$1" >&"${HOLDER[1]}"
+	read -r -u "${HOLDER[0]}" answer
+	[ "$answer" == "done" ]
+}
+let_go() {
+	eval "exec ${HOLDER[1]}>&-"
+	wait "$holder" || true
+}
+
 # ---- starting -------------------------------------------------------------------------------------------
 
 mounted "$MNT" && ok "when mvccfs returns the mount is there" || fail "nothing is mounted on $MNT"
@@ -87,12 +105,12 @@ for signal in TERM INT; do
 	mount_fs
 	equal "what was written is there" "$signal" "$(cat "$MNT/by-$signal")"
 	pid=$(daemon_pid)
-	exec 7>"$MNT/open-$signal"
-	echo "not closed" >&7
+	hold "$MNT/open-$signal"
+	held "not closed"
 	kill -s $signal "$pid"
 	until_true "SIG$signal in the background" not_locked
 	until_true "unmounts, also with a file open" not_mounted "$MNT" || umount -l "$MNT"
-	exec 7>&- || true
+	let_go
 	mount_fs
 	equal "the end of the daemon keeps what was written" "not closed" "$(cat "$MNT/open-$signal")"
 	umount_fs
@@ -147,29 +165,29 @@ equal "--help goes to stdout" "" "$("$MVCCFS_BIN" --help 2>&1 >/dev/null)"
 
 mount_fs commit_ms=200
 before=$(head_rev)
-exec 7>"$MNT/left-open"
-echo "not closed" >&7
+hold "$MNT/left-open"
+held "not closed"
 until_true "commit_ms commits a file left open" at_least $((before + 1))
 equal "its revision has what was written" "not closed" "$(cat "$MNT/@rev/head/left-open")"
 equal "one revision" $((before + 1)) "$(head_rev)"
 sleep 0.5
 equal "and none more while nothing is written" $((before + 1)) "$(head_rev)"
-echo more >&7
+held more
 until_true "further data makes a further one" at_least $((before + 2))
 equal "with it" "not closed more" "$(tr '\n' ' ' <"$MNT/@rev/head/left-open" | sed 's/ $//')"
-exec 7>&-
+let_go
 equal "closing it unchanged makes none" $((before + 2)) "$(head_rev)"
 umount_fs
 
 mount_fs commit_ms=600000
 before=$(head_rev)
-exec 7>"$MNT/not-yet"
-echo "not closed" >&7
+hold "$MNT/not-yet"
+held "not closed"
 sleep 0.5
 equal "a long commit_ms leaves it uncommitted" "$before" "$(head_rev)"
 equal "but seen in the live tree" "not closed" "$(cat "$MNT/not-yet")"
 [ ! -e "$MNT/@rev/head/not-yet" ] && ok "and in no revision" || fail "@rev/head/not-yet is there"
-exec 7>&-
+let_go
 equal "until it is closed" $((before + 1)) "$(head_rev)"
 umount_fs
 
