@@ -231,7 +231,8 @@ MVCC_API int mvcc_txn_stage_blob(struct mvcc_txn *txn, struct slice bytes, mvcc_
 MVCC_API int mvcc_txn_settle(struct mvcc_txn *txn, uint64_t intent);
 
 /*
- * Commits and frees the transaction, whatever is returned, except -EAGAIN (see below).
+ * Commits and frees the transaction, whatever is returned, except -EAGAIN (see below) and what
+ * MVCC_COMMIT_KEEP keeps.
  * On 0 `*out_rev` (may be NULL) is the new revision; a transaction that changed nothing takes none,
  * and gives the current one. Once it returns 0, every new view sees the commit, and a kill of the
  * process does not lose it; mvcc_sync() makes it survive a power cut.
@@ -247,8 +248,8 @@ MVCC_API int mvcc_txn_settle(struct mvcc_txn *txn, uint64_t intent);
 enum {
 	MVCC_COMMIT_WAIT = 0,
 	MVCC_COMMIT_NOWAIT = 1,
-	MVCC_COMMIT_KEEP =
-		2, /* on any error but MVCC_ECONFLICT the transaction lives on, to be committed again */
+	/* After any error but MVCC_ECONFLICT the transaction lives on, to be committed again or aborted. */
+	MVCC_COMMIT_KEEP = 2,
 };
 MVCC_API int mvcc_txn_commit(struct mvcc_txn *txn, const struct mvcc_story *story, unsigned flags,
 			     mvcc_rev_t *out_rev);

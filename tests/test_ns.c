@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
@@ -857,6 +858,64 @@ static void test_overwriting_a_page_of_a_large_file_stores_a_page(void)
 	tree_close(&t);
 }
 
+/* ---- no room ------------------------------------------------------------------------------------ */
+
+static void test_a_full_disk_refuses_what_grows_and_lets_go_what_frees(void)
+{
+	struct ns_attr attr;
+	struct ns_gone gone;
+	struct statvfs st;
+	struct tree t;
+	struct ns_file *f, *g;
+	uint64_t old, ino;
+	mvcc_rev_t rev;
+
+	tree_open(&t);
+	old = make_file(&t, NS_ROOT, "old", "kept");
+	CU_ASSERT_EQUAL(ns_close(t.ns), 0);
+	CU_ASSERT_EQUAL_FATAL(statvfs(t.fx->tmp, &st), 0);
+	t.fx->opt.reserve_bytes = 2 * (uint64_t)st.f_bavail * st.f_frsize;
+	fixture_reopen(t.fx);
+	CU_ASSERT_EQUAL_FATAL(ns_open(t.fx->db, &t.opt, &t.ns), 0);
+	rev = now(&t);
+
+	f = create(&t, NS_ROOT, "new", &ino);
+	write_at(f, 0, "does not fit");
+	CU_ASSERT_EQUAL(ns_file_flush(f), -ENOSPC);
+	CU_ASSERT_EQUAL(ns_file_flush(f), -ENOSPC); /* and is tried again, with all that was written */
+	assert_content(f, "does not fit");
+	CU_ASSERT_EQUAL(ns_mkdir(t.ns, &me, NS_ROOT, slice_str("d"), 0755, &attr), -ENOSPC);
+	CU_ASSERT_EQUAL(ns_file_open(t.ns, &me, old, NS_OPEN_WRITE, (struct ns_gone){ 0 }, &g), 0);
+	write_at(g, 0, "K");
+	CU_ASSERT_EQUAL(ns_file_flush(g), -ENOSPC);
+	CU_ASSERT_EQUAL(now(&t), rev);
+
+	/* Both can be removed: the one that was never committed, and the one that only cannot change. */
+	CU_ASSERT_EQUAL(ns_unlink(t.ns, &me, NS_ROOT, slice_str("new"), &gone), 0);
+	assert_absent(&t, NS_ROOT, "new");
+	assert_content(f, "does not fit");
+	CU_ASSERT_EQUAL(ns_unlink(t.ns, &me, NS_ROOT, slice_str("old"), &gone), 0);
+	assert_absent(&t, NS_ROOT, "old");
+	CU_ASSERT_EQUAL(now(&t), rev + 1);
+	assert_at(&t, rev, "/old", "kept");
+	CU_ASSERT_EQUAL(ns_file_close(f), 0);
+	CU_ASSERT_EQUAL(ns_file_close(g), 0);
+
+	/* A file that could not be committed stays, for another try, until there is no daemon any more. */
+	f = create(&t, NS_ROOT, "later", NULL);
+	write_at(f, 0, "it fits");
+	CU_ASSERT_EQUAL(ns_file_flush(f), -ENOSPC);
+	CU_ASSERT_EQUAL(ns_file_close(f), -ENOSPC);
+	CU_ASSERT_EQUAL(ino_of(&t, NS_ROOT, "later") > 0, true);
+	CU_ASSERT_EQUAL(ns_close(t.ns), -ENOSPC); /* what is lost is said */
+	t.fx->opt.reserve_bytes = 0;
+	fixture_reopen(t.fx);
+	CU_ASSERT_EQUAL_FATAL(ns_open(t.fx->db, &t.opt, &t.ns), 0);
+	make_file(&t, NS_ROOT, "new", "fits now");
+	assert_at(&t, now(&t), "/new", "fits now");
+	tree_close(&t);
+}
+
 /* ---- a kill ------------------------------------------------------------------------------------ */
 
 /* In a process of its own: closes files that are in no revision yet, and dies. */
@@ -943,6 +1002,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_content_equals_a_plain_array_when_memory_is_scarce),
 	UNIT_TEST(test_holes_are_found_and_take_no_space),
 	UNIT_TEST(test_overwriting_a_page_of_a_large_file_stores_a_page),
+	UNIT_TEST(test_a_full_disk_refuses_what_grows_and_lets_go_what_frees),
 	UNIT_TEST(test_what_was_closed_survives_a_kill),
 	CU_TEST_INFO_NULL,
 };
