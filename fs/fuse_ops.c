@@ -55,7 +55,7 @@ struct mount {
 	struct node_table nodes;
 	int64_t started_ns;
 	uid_t owner;
-	int db_fd;                    /* the directory of the database, for statfs */
+	int db_fd; /* the directory of the database, for statfs */
 	bool ready_told;
 
 	pthread_mutex_t comm_lock;
@@ -63,23 +63,23 @@ struct mount {
 
 	pthread_mutex_t park_lock;
 	pthread_cond_t park_wake;
-	struct call *parked, **parked_end;  /* park_lock, as the rest */
+	struct call *parked, **parked_end; /* park_lock, as the rest */
 	bool room_asked, stop;
 	pthread_t parker;
-	_Atomic uint64_t nparked;           /* calls put aside, ever */
+	_Atomic uint64_t nparked; /* calls put aside, ever */
 };
 
 /* What an open file or directory is, behind fi->fh. */
 struct handle {
-	pthread_mutex_t lock;     /* directories and @ctl: guards what moves on */
-	struct ns_file *file;     /* live files */
-	bool sync;                /* O_SYNC or O_DSYNC */
-	struct mvcc_view *view;   /* of a past directory */
+	pthread_mutex_t lock;   /* directories and @ctl: guards what moves on */
+	struct ns_file *file;   /* live files */
+	bool sync;              /* O_SYNC or O_DSYNC */
+	struct mvcc_view *view; /* of a past directory */
 	struct ns_dir *dir;
 	bool dir_used;
-	mvcc_rev_t *revs;         /* @rev: what it lists */
+	mvcc_rev_t *revs; /* @rev: what it lists */
 	unsigned nrevs;
-	struct buf reply;         /* @ctl */
+	struct buf reply; /* @ctl */
 	size_t reply_at;
 };
 
@@ -509,7 +509,7 @@ struct call {
 	void (*run)(struct call *c);
 	struct call *next;
 	fuse_req_t req;
-	struct node *node, *node2;   /* the request holds them: the kernel forgets nothing in use */
+	struct node *node, *node2; /* the request holds them: the kernel forgets nothing in use */
 	const char *name, *name2;
 	const void *data;
 	size_t len;
@@ -645,7 +645,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_se
 	struct timespec now;
 
 	if (c.node->kind == NODE_CTL && !(to_set & ~(FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_MTIME_NOW |
-						    FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME))) {
+						     FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME))) {
 		op_getattr(req, id, fi); /* "echo request > @ctl" truncates first */
 		return;
 	}
@@ -663,8 +663,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_se
 		.mtime_ns = ns_of(to_set & FUSE_SET_ATTR_MTIME_NOW ? now : st->st_mtim),
 		.ctime_ns = ns_of(st->st_ctim),
 	};
-	c.what = (to_set & FUSE_SET_ATTR_MODE ? NS_SET_MODE : 0) | (to_set & FUSE_SET_ATTR_UID ? NS_SET_UID : 0) |
-		 (to_set & FUSE_SET_ATTR_GID ? NS_SET_GID : 0) | (to_set & FUSE_SET_ATTR_SIZE ? NS_SET_SIZE : 0) |
+	c.what = (to_set & FUSE_SET_ATTR_MODE ? NS_SET_MODE : 0) |
+		 (to_set & FUSE_SET_ATTR_UID ? NS_SET_UID : 0) |
+		 (to_set & FUSE_SET_ATTR_GID ? NS_SET_GID : 0) |
+		 (to_set & FUSE_SET_ATTR_SIZE ? NS_SET_SIZE : 0) |
 		 (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW) ? NS_SET_ATIME : 0) |
 		 (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW) ? NS_SET_MTIME : 0) |
 		 (to_set & FUSE_SET_ATTR_CTIME ? NS_SET_CTIME : 0);
@@ -701,7 +703,12 @@ static void run_mknod(struct call *c)
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	struct call c = {
-		.run = run_mknod, .req = req, .node = node_of(req, parent), .name = name, .mode = mode, .rdev = rdev,
+		.run = run_mknod,
+		.req = req,
+		.node = node_of(req, parent),
+		.name = name,
+		.mode = mode,
+		.rdev = rdev,
 	};
 
 	dispatch_name(&c);
@@ -720,7 +727,11 @@ static void run_mkdir(struct call *c)
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct call c = {
-		.run = run_mkdir, .req = req, .node = node_of(req, parent), .name = name, .mode = mode,
+		.run = run_mkdir,
+		.req = req,
+		.node = node_of(req, parent),
+		.name = name,
+		.mode = mode,
 	};
 
 	dispatch_name(&c);
@@ -763,7 +774,11 @@ static void run_link(struct call *c)
 static void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t newparent, const char *newname)
 {
 	struct call c = {
-		.run = run_link, .req = req, .node = node_of(req, newparent), .node2 = node_of(req, id), .name = newname,
+		.run = run_link,
+		.req = req,
+		.node = node_of(req, newparent),
+		.node2 = node_of(req, id),
+		.name = newname,
 	};
 
 	dispatch_name(&c);
@@ -875,8 +890,8 @@ static void run_create(struct call *c)
 	int err = h ? 0 : -ENOMEM;
 
 	if (!err)
-		err = ns_create(m->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode, &h->file,
-				&attr);
+		err = ns_create(m->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode,
+				&h->file, &attr);
 	if (!err) {
 		err = live_entry(m, &attr, &e);
 		if (err)
@@ -897,10 +912,16 @@ static void run_create(struct call *c)
 	}
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		      struct fuse_file_info *fi)
 {
 	struct call c = {
-		.run = run_create, .req = req, .node = node_of(req, parent), .name = name, .mode = mode, .fi = *fi,
+		.run = run_create,
+		.req = req,
+		.node = node_of(req, parent),
+		.name = name,
+		.mode = mode,
+		.fi = *fi,
 	};
 
 	dispatch_name(&c);
@@ -959,7 +980,8 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		flags = (fi->flags & O_ACCMODE) == O_RDONLY ? NS_OPEN_READ : NS_OPEN_WRITE;
 		if (fi->flags & O_TRUNC)
 			flags |= NS_OPEN_TRUNC;
-		err = ns_file_open(m->ns, who_asks(req, &asker), node->ino, flags, node_gone(&m->nodes, node), &h->file);
+		err = ns_file_open(m->ns, who_asks(req, &asker), node->ino, flags, node_gone(&m->nodes, node),
+				   &h->file);
 		fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
 		break;
 	case NODE_PAST_FILE:
@@ -1131,7 +1153,13 @@ static void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t len
 {
 	struct node *node = node_of(req, id);
 	struct call c = {
-		.run = run_write, .req = req, .node = node, .data = data, .len = len, .rdev = (uint64_t)off, .fi = *fi,
+		.run = run_write,
+		.req = req,
+		.node = node,
+		.data = data,
+		.len = len,
+		.rdev = (uint64_t)off,
+		.fi = *fi,
 	};
 
 	if (node->kind == NODE_CTL)
@@ -1220,15 +1248,16 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse
 		reply_err(req, 0);
 }
 
-static void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+static void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t off, off_t len,
+			 struct fuse_file_info *fi)
 {
 	struct asker asker;
 
 	if (node_of(req, id)->kind != NODE_LIVE)
 		reply_err(req, -EROFS);
 	else
-		reply_err(req, ns_file_allocate(handle_of(fi)->file, who_asks(req, &asker), mode, (uint64_t)off,
-						(uint64_t)len));
+		reply_err(req, ns_file_allocate(handle_of(fi)->file, who_asks(req, &asker), mode,
+						(uint64_t)off, (uint64_t)len));
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t id, off_t off, int whence, struct fuse_file_info *fi)
@@ -1326,7 +1355,7 @@ struct listed {
 	char name[NS_NAME_MAX + 1];
 	uint64_t ino;
 	uint8_t type;
-	bool entry;  /* by this name something can be looked up: not "." nor ".." */
+	bool entry; /* by this name something can be looked up: not "." nor ".." */
 };
 
 static uint64_t parent_stat_ino(struct mount *m, const struct node *dir)
@@ -1414,7 +1443,8 @@ static int rewind_dir(fuse_req_t req, struct node *dir, struct handle *h)
 	return open_dir(req, dir, h);
 }
 
-static void list_dir(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+static void list_dir(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fuse_file_info *fi,
+		     bool plus)
 {
 	struct mount *m = mount_of(req);
 	struct node *dir = node_of(req, id);
@@ -1439,7 +1469,8 @@ static void list_dir(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, stru
 		e.attr.st_ino = line.ino;
 		e.attr.st_mode = (mode_t)line.type << 12;
 		if (!plus) {
-			need = fuse_add_direntry(req, out + used, size - used, line.name, &e.attr, (off_t)(pos + 1));
+			need = fuse_add_direntry(req, out + used, size - used, line.name, &e.attr,
+						 (off_t)(pos + 1));
 		} else {
 			/* Room first: an entry that is counted must be sent. */
 			if (fuse_add_direntry_plus(req, NULL, 0, line.name, &e, 0) > size - used)
@@ -1449,11 +1480,13 @@ static void list_dir(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, stru
 
 				if (err == -ENOENT)
 					continue; /* removed since */
-				if (err) /* shown, but nothing the kernel could keep */
+				if (err)          /* shown, but nothing the kernel could keep */
 					e = (struct fuse_entry_param){ .attr.st_ino = line.ino,
-								       .attr.st_mode = (mode_t)line.type << 12 };
+								       .attr.st_mode = (mode_t)line.type
+										       << 12 };
 			}
-			need = fuse_add_direntry_plus(req, out + used, size - used, line.name, &e, (off_t)(pos + 1));
+			need = fuse_add_direntry_plus(req, out + used, size - used, line.name, &e,
+						      (off_t)(pos + 1));
 		}
 		if (need > size - used)
 			break;
@@ -1506,8 +1539,8 @@ static int author_of(struct mvcc *db, mvcc_rev_t rev, struct buf *out)
 		return got;
 	got = mvcc_log_next(log, &entry);
 	if (got > 0) {
-		snprintf(text, sizeof(text), "uid=%u gid=%u pid=%u comm=%s", entry->story.uid, entry->story.gid,
-			 entry->story.pid, entry->story.comm);
+		snprintf(text, sizeof(text), "uid=%u gid=%u pid=%u comm=%s", entry->story.uid,
+			 entry->story.gid, entry->story.pid, entry->story.comm);
 		got = buf_copy(out, slice_str(text));
 	} else if (got == 0) {
 		got = -ENODATA;
@@ -1623,7 +1656,8 @@ static int need_xattr_writable(const struct node *node, const char *name)
 	return strncmp(name, "system.", 7) == 0 ? -EOPNOTSUPP : 0;
 }
 
-static void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
+static void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size,
+			int flags)
 {
 	struct call c = {
 		.run = run_setxattr,
@@ -1646,7 +1680,8 @@ static void run_removexattr(struct call *c)
 {
 	struct asker asker;
 
-	reply_err(c->req, ns_removexattr(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, c->name));
+	reply_err(c->req,
+		  ns_removexattr(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, c->name));
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
@@ -1866,7 +1901,8 @@ int mount_serve(const struct mount_config *config)
 	m->db_fd = open(config->db_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	err = m->db_fd < 0 ? -errno : 0;
 	if (!err)
-		err = node_table_init(&m->nodes, config->root_rev ? NODE_PAST_DIR : NODE_LIVE, config->root_rev);
+		err = node_table_init(&m->nodes, config->root_rev ? NODE_PAST_DIR : NODE_LIVE,
+				      config->root_rev);
 	if (err)
 		goto out;
 	err = session_new(m);

@@ -69,7 +69,10 @@ __attribute__((format(printf, 1, 2))) static void complain(const char *format, .
 
 /* ---- options ----------------------------------------------------------------------------------- */
 
-#define OPTION(text, field) { text, offsetof(struct options, field), 1 }
+#define OPTION(text, field)                              \
+	{                                                \
+		text, offsetof(struct options, field), 1 \
+	}
 
 enum { KEY_IGNORE = 1 };
 
@@ -214,7 +217,8 @@ static int check_options(struct options *o)
 		return bad_option("dirty_bytes", o->dirty_bytes, "must be a size of at least 1M, as in 64M");
 	if (o->ring_bytes && (!parse_size(o->ring_bytes, &o->ring) || o->ring < (size_t)256 << 10 ||
 			      o->ring > (size_t)1 << 30 || o->ring & (o->ring - 1)))
-		return bad_option("ring_bytes", o->ring_bytes, "must be a power of two from 256K to 1G, as in 16M");
+		return bad_option("ring_bytes", o->ring_bytes,
+				  "must be a power of two from 256K to 1G, as in 16M");
 	if (!o->revdir || strcmp(o->revdir, "hidden") == 0)
 		o->revdir_mode = REVDIR_HIDDEN;
 	else if (strcmp(o->revdir, "visible") == 0)
@@ -223,8 +227,9 @@ static int check_options(struct options *o)
 		o->revdir_mode = REVDIR_DISABLED;
 	else
 		return bad_option("revdir", o->revdir, "must be hidden, visible or disabled");
-	if (o->revname && (o->revname[0] == '\0' || strchr(o->revname, '/') || strlen(o->revname) > NS_NAME_MAX ||
-			   strcmp(o->revname, ".") == 0 || strcmp(o->revname, "..") == 0))
+	if (o->revname &&
+	    (o->revname[0] == '\0' || strchr(o->revname, '/') || strlen(o->revname) > NS_NAME_MAX ||
+	     strcmp(o->revname, ".") == 0 || strcmp(o->revname, "..") == 0))
 		return bad_option("revname", o->revname, "must be a name of 1 to 255 bytes without '/'");
 	if (o->revperm && strcmp(o->revperm, "both") != 0 && strcmp(o->revperm, "then") != 0)
 		return bad_option("revperm", o->revperm, "must be both or then");
@@ -293,7 +298,8 @@ static int check_paths(struct options *o)
 		return EXIT_USAGE;
 	}
 	if (below(full, o->db) || below(o->db, full)) {
-		fprintf(stderr, "mvccfs: the mount point and the database lie in one another: %s, %s\n", full, o->db);
+		fprintf(stderr, "mvccfs: the mount point and the database lie in one another: %s, %s\n", full,
+			o->db);
 		return EXIT_USAGE;
 	}
 	return 0;
@@ -313,7 +319,8 @@ static int open_failure(const struct options *o, int err)
 		complain("%s is in use by %s", o->db, holder);
 		return EXIT_LOCKED;
 	case MVCC_ENODB:
-		complain("%s is not a database, and not empty: give the path of a database, of an empty directory, "
+		complain("%s is not a database, and not empty: give the path of a database, of an empty "
+			 "directory, "
 			 "or of something that does not exist yet; nothing was touched",
 			 o->db);
 		return EXIT_NO_DB;
@@ -321,8 +328,8 @@ static int open_failure(const struct options *o, int err)
 		if (mvcc_dir_format(o->db, &format, &known))
 			complain("%s has a format that cannot be read", o->db);
 		else
-			complain("%s has format %u; this mvccfs knows up to format %u: use a newer mvccfs", o->db,
-				 format, known);
+			complain("%s has format %u; this mvccfs knows up to format %u: use a newer mvccfs",
+				 o->db, format, known);
 		return EXIT_TROUBLE;
 	default:
 		complain("%s cannot be opened: %s", o->db, mvcc_strerror(err));
@@ -398,7 +405,8 @@ static int serve(struct options *o, struct mvcc *db)
 		complain("%s: mounting or serving failed: %s", o->mountpoint, mvcc_strerror(err));
 	close_err = ns_close(config.ns);
 	if (close_err)
-		complain("%s: files were still open and could not be committed: %s", o->db, mvcc_strerror(close_err));
+		complain("%s: files were still open and could not be committed: %s", o->db,
+			 mvcc_strerror(close_err));
 	return err || close_err ? EXIT_TROUBLE : 0;
 }
 
@@ -444,7 +452,8 @@ static int wait_for_child(pid_t pid, int fd, const char *mountpoint)
 	if (n != 1) {
 		int wait_status;
 
-		if (waitpid(pid, &wait_status, 0) == pid && WIFEXITED(wait_status) && WEXITSTATUS(wait_status))
+		if (waitpid(pid, &wait_status, 0) == pid && WIFEXITED(wait_status) &&
+		    WEXITSTATUS(wait_status))
 			return WEXITSTATUS(wait_status);
 		return EXIT_TROUBLE;
 	}

@@ -15,17 +15,17 @@ enum mount_revdir {
 struct mount_config {
 	struct mvcc *db;
 	struct ns *ns;
-	const char *program;       /* argv[0] */
-	const char *db_path;       /* as shown by df and by @ctl */
+	const char *program; /* argv[0] */
+	const char *db_path; /* as shown by df and by @ctl */
 	const char *mountpoint;
-	const char *fuse_options;  /* "allow_other,ro", for libfuse; may be empty */
-	const char *revname;       /* "@rev" */
+	const char *fuse_options; /* "allow_other,ro", for libfuse; may be empty */
+	const char *revname;      /* "@rev" */
 	enum mount_revdir revdir;
-	mvcc_rev_t root_rev;       /* mount this revision, read-only; 0: the live tree */
-	bool revperm_both;         /* the past also asks today's permissions */
-	bool debug;                /* libfuse prints every request */
+	mvcc_rev_t root_rev; /* mount this revision, read-only; 0: the live tree */
+	bool revperm_both;   /* the past also asks today's permissions */
+	bool debug;          /* libfuse prints every request */
 	bool single_thread;
-	void (*ready)(void *arg);  /* called once, when the kernel has been answered */
+	void (*ready)(void *arg); /* called once, when the kernel has been answered */
 	void *ready_arg;
 	void (*log)(void *arg, int priority, const char *text);
 	void *log_arg;

@@ -27,12 +27,12 @@ struct node {
 	enum node_kind kind;
 	uint64_t ino;
 	mvcc_rev_t rev;
-	struct node *parent;   /* PAST_DIR: a held node; NULL otherwise */
-	char *name;            /* PAST_DIR; NULL otherwise */
+	struct node *parent; /* PAST_DIR: a held node; NULL otherwise */
+	char *name;          /* PAST_DIR; NULL otherwise */
 	/* The table's lock guards the rest. */
 	uint64_t nlookup;
-	uint64_t refs;         /* children, and 1 while nlookup > 0 */
-	struct ns_gone gone;   /* LIVE: set when its last name was removed */
+	uint64_t refs;       /* children, and 1 while nlookup > 0 */
+	struct ns_gone gone; /* LIVE: set when its last name was removed */
 	struct node *next;
 };
 

@@ -353,10 +353,11 @@ struct change {
 	const char *op;
 	struct buf path, path2;
 	int64_t now;
-	mvcc_rev_t rev;       /* of the commit */
+	mvcc_rev_t rev; /* of the commit */
 };
 
-static int change_run(struct change *c, int (*body)(struct change *c, struct mvcc_txn *txn, void *arg), void *arg)
+static int change_run(struct change *c, int (*body)(struct change *c, struct mvcc_txn *txn, void *arg),
+		      void *arg)
 {
 	struct mvcc_story story = {
 		.uid = c->who->uid,
@@ -492,7 +493,9 @@ int ns_mkdir(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice
 int ns_mknod(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, uint32_t mode,
 	     uint64_t rdev, struct ns_attr *out)
 {
-	struct make m = { .dir = dir, .name = name, .mode = mode & (S_IFMT | 07777), .rdev = rdev, .out = out };
+	struct make m = {
+		.dir = dir, .name = name, .mode = mode & (S_IFMT | 07777), .rdev = rdev, .out = out
+	};
 
 	if ((mode & S_IFMT) == 0)
 		m.mode |= S_IFREG;
@@ -614,8 +617,8 @@ static int promote_link(struct mvcc_txn *txn, uint64_t ino, struct row_inode *ro
 }
 
 /* Removes the name (dir, name) of a file from its inode; the entry itself is the caller's. `*last`: it was the last. */
-static int drop_file_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct slice name,
-			  bool *last)
+static int drop_file_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint64_t dir,
+			  struct slice name, bool *last)
 {
 	struct held_row held = { 0 };
 	struct buf key = { 0 }, first = { 0 };
@@ -816,13 +819,13 @@ struct rename {
 	uint64_t from_dir, to_dir;
 	struct slice from, to;
 	unsigned flags;
-	uint64_t ino, other;    /* what the caller has locked; other: 0 when `to` is free */
+	uint64_t ino, other; /* what the caller has locked; other: 0 when `to` is free */
 	bool dir, last, nothing;
 };
 
 /* An inode's name moves from one place to another: in its row, if that was its first link, else in an L row. */
-static int move_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint64_t from_dir, struct slice from,
-		     uint64_t to_dir, struct slice to)
+static int move_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint64_t from_dir,
+		     struct slice from, uint64_t to_dir, struct slice to)
 {
 	struct held_row held = { 0 };
 	int err;
@@ -972,7 +975,9 @@ int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE)
 		return -EINVAL;
 	do {
-		struct change c = { .ns = ns, .who = who, .op = flags & RENAME_EXCHANGE ? "exchange" : "rename" };
+		struct change c = { .ns = ns,
+				    .who = who,
+				    .op = flags & RENAME_EXCHANGE ? "exchange" : "rename" };
 
 		r.last = r.nothing = r.dir = false;
 		err = rename_settle(ns, &r);
@@ -1146,14 +1151,14 @@ static int setattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 
 static const char *setattr_op(unsigned what)
 {
-	return what & NS_SET_SIZE		 ? "truncate" :
+	return what & NS_SET_SIZE               ? "truncate" :
 	       what & (NS_SET_UID | NS_SET_GID) ? "chown" :
-	       what & NS_SET_MODE		 ? "chmod" :
-						   "utimens";
+	       what & NS_SET_MODE               ? "chmod" :
+						  "utimens";
 }
 
-int ns_setattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const struct ns_attr *set, unsigned what,
-	       bool open, struct ns_attr *out)
+int ns_setattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const struct ns_attr *set,
+	       unsigned what, bool open, struct ns_attr *out)
 {
 	struct change c = { .ns = ns, .who = who, .op = setattr_op(what) };
 	struct setattr s = { ino, set, what };
@@ -1359,7 +1364,9 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 		if (!err)
 			err = get_dirent(txn, row.parent, row.name, &other, &type);
 		if (err != -ENOENT)
-			return err == -ENOTDIR ? 0 : err; /* the name is taken: the promise has no place any more */
+			return err == -ENOTDIR ?
+				       0 :
+				       err; /* the name is taken: the promise has no place any more */
 		/* -ENOENT is also what a directory that is gone gives; then nothing is to be made. */
 		if (src_row((struct ns_src){ .txn = txn }, row.parent, &held))
 			return 0;

@@ -20,30 +20,30 @@
 
 #define NS_ROOT ((uint64_t)1)
 #define NS_NAME_MAX 255
-#define NS_INLINE_MAX 1024                       /* content up to this lives in the inode's row */
-#define NS_EXTENT_MAX ((uint64_t)128 << 10)      /* bytes of one extent, and the grid they align to */
-#define NS_XATTR_MAX ((size_t)65536)             /* value of an xattr */
+#define NS_INLINE_MAX 1024                  /* content up to this lives in the inode's row */
+#define NS_EXTENT_MAX ((uint64_t)128 << 10) /* bytes of one extent, and the grid they align to */
+#define NS_XATTR_MAX ((size_t)65536)        /* value of an xattr */
 #define NS_SYMLINK_MAX 4095
 #define NS_LINK_MAX ((uint64_t)1 << 31)
 #define NS_SIZE_MAX ((uint64_t)INT64_MAX)
 
 /* The type bits that readdir shows: DT_REG and so on, of a mode. */
-#define NS_TYPE_OF(mode) ((uint8_t)(((mode) & S_IFMT) >> 12))
+#define NS_TYPE_OF(mode) ((uint8_t)(((mode)&S_IFMT) >> 12))
 
 /* What stat shows of an inode, at one revision. */
 struct ns_attr {
 	uint64_t ino;
-	uint64_t parent;      /* directory of its first link */
+	uint64_t parent; /* directory of its first link */
 	uint32_t mode;
 	uint32_t uid, gid;
 	uint64_t rdev;
 	uint64_t nlink;
 	uint64_t size;
-	uint64_t alloc;       /* bytes really stored: st_blocks * 512 */
+	uint64_t alloc; /* bytes really stored: st_blocks * 512 */
 	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
-	mvcc_rev_t rev;       /* revision of the last change; 0 while a change is not committed */
+	mvcc_rev_t rev; /* revision of the last change; 0 while a change is not committed */
 	mvcc_rev_t create_rev;
-	uint64_t version;     /* of the inode's row */
+	uint64_t version; /* of the inode's row */
 };
 
 /* Who asks, and for what: becomes the story of the revision. Strings are borrowed; may be NULL. */
@@ -66,7 +66,8 @@ int ns_at_walk(struct mvcc_view *view, struct slice path, uint64_t *out);
 int ns_at_path(struct mvcc_view *view, uint64_t ino, struct buf *out);
 
 /* Reads file content: returns how many bytes (fewer at the end of the file), or a negative code. */
-ssize_t ns_at_read(struct mvcc *db, struct mvcc_view *view, uint64_t ino, uint64_t off, void *out, size_t len);
+ssize_t ns_at_read(struct mvcc *db, struct mvcc_view *view, uint64_t ino, uint64_t off, void *out,
+		   size_t len);
 
 /* SEEK_DATA or SEEK_HOLE from `off`. -ENXIO beyond the end. */
 int ns_at_seek(struct mvcc_view *view, uint64_t ino, uint64_t off, int whence, uint64_t *out);
@@ -85,9 +86,9 @@ int ns_at_listxattr(struct mvcc_view *view, uint64_t ino, struct buf *out);
  */
 struct ns_dir;
 struct ns_dirent {
-	struct slice name;  /* lent until the next call */
+	struct slice name; /* lent until the next call */
 	uint64_t ino;
-	uint8_t type;       /* DT_* */
+	uint8_t type; /* DT_* */
 };
 int ns_at_opendir(struct mvcc_view *view, uint64_t dir, struct ns_dir **out);
 
@@ -106,9 +107,9 @@ void ns_dir_close(struct ns_dir *d); /* accepts NULL */
 struct ns;
 
 struct ns_options {
-	unsigned commit_ms;       /* an open dirty file is committed when not written for this long; 0: 5000 */
-	unsigned commit_max_ms;   /* and at the latest after this; 0: 300000 */
-	size_t dirty_bytes;       /* memory for data not yet staged; 0: 64 MiB */
+	unsigned commit_ms;     /* an open dirty file is committed when not written for this long; 0: 5000 */
+	unsigned commit_max_ms; /* and at the latest after this; 0: 300000 */
+	size_t dirty_bytes;     /* memory for data not yet staged; 0: 64 MiB */
 	void (*log)(void *arg, int priority, const char *text); /* may be NULL */
 	void *log_arg;
 };
@@ -133,8 +134,13 @@ int ns_path(struct ns *ns, uint64_t ino, struct buf *out);
 
 /* What ns_setattr() changes. */
 enum {
-	NS_SET_MODE = 1, NS_SET_UID = 2, NS_SET_GID = 4, NS_SET_SIZE = 8,
-	NS_SET_ATIME = 16, NS_SET_MTIME = 32, NS_SET_CTIME = 64,
+	NS_SET_MODE = 1,
+	NS_SET_UID = 2,
+	NS_SET_GID = 4,
+	NS_SET_SIZE = 8,
+	NS_SET_ATIME = 16,
+	NS_SET_MTIME = 32,
+	NS_SET_CTIME = 64,
 };
 
 /*
@@ -142,8 +148,8 @@ enum {
  * `open` says that the size is set through an open file (ftruncate): that is writing, and becomes a
  * revision at its close.
  */
-int ns_setattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const struct ns_attr *set, unsigned what,
-	       bool open, struct ns_attr *out);
+int ns_setattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const struct ns_attr *set,
+	       unsigned what, bool open, struct ns_attr *out);
 
 /*
  * Names. Each makes one revision. Directories with S_ISGID give their group to what is made in them.

@@ -179,7 +179,8 @@ int ns_at_path(struct mvcc_view *view, uint64_t ino, struct buf *out)
  * Opens a cursor at the extent that may hold `off`: as no extent is longer than NS_EXTENT_MAX, it
  * starts less than that before.
  */
-static int extent_cursor(struct ns_src src, uint64_t ino, uint64_t off, uint64_t end, struct mvcc_cursor **out)
+static int extent_cursor(struct ns_src src, uint64_t ino, uint64_t off, uint64_t end,
+			 struct mvcc_cursor **out)
 {
 	struct buf first = { 0 }, last = { 0 }, none = { 0 };
 	int err;
@@ -216,8 +217,8 @@ static int extent_next(struct mvcc_cursor *c, uint64_t *start, struct row_extent
 	return 1;
 }
 
-int src_read_extents(struct mvcc *db, struct ns_src src, uint64_t ino, uint64_t cut, uint64_t off, uint8_t *out,
-		     size_t len)
+int src_read_extents(struct mvcc *db, struct ns_src src, uint64_t ino, uint64_t cut, uint64_t off,
+		     uint8_t *out, size_t len)
 {
 	struct mvcc_cursor *c = NULL;
 	struct row_extent ext;
@@ -415,18 +416,18 @@ struct ns_dir {
 	bool own_view;
 	uint64_t dir;
 	struct mvcc_cursor *cursor;
-	bool row_ready;           /* row_* hold the cursor's row, not yet given out */
+	bool row_ready; /* row_* hold the cursor's row, not yet given out */
 	struct slice row_name;
 	uint64_t row_ino;
 	uint8_t row_type;
 	struct ns_pending_name *pending;
 	size_t npending, next_pending;
-	uint64_t pos;             /* of the entry `last`; UINT64_MAX before the first */
+	uint64_t pos; /* of the entry `last`; UINT64_MAX before the first */
 	bool at_end;
 	struct ns_dirent last;
-	bool last_is_row;         /* the cursor must move on before the next entry */
-	struct buf name;          /* owns last.name */
-	char **anchors;           /* name at position i * ANCHOR_EVERY */
+	bool last_is_row; /* the cursor must move on before the next entry */
+	struct buf name;  /* owns last.name */
+	char **anchors;   /* name at position i * ANCHOR_EVERY */
 	uint8_t *anchor_lens;
 	size_t nanchors, anchors_cap;
 };
@@ -462,7 +463,8 @@ static int dir_restart(struct ns_dir *d, uint64_t pos)
 		from = slice_of(d->anchors[i], d->anchor_lens[i]);
 	d->next_pending = 0;
 	while (d->next_pending < d->npending &&
-	       slice_cmp(slice_of(d->pending[d->next_pending].name, d->pending[d->next_pending].len), from) < 0)
+	       slice_cmp(slice_of(d->pending[d->next_pending].name, d->pending[d->next_pending].len), from) <
+		       0)
 		d->next_pending++;
 	d->pos = d->nanchors && i ? i * ANCHOR_EVERY - 1 : UINT64_MAX;
 	d->at_end = false;

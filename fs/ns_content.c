@@ -134,7 +134,8 @@ int content_place(struct mvcc_txn *txn, uint64_t ino, uint64_t off, struct slice
 	return err;
 }
 
-int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *content, uint64_t size)
+int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *content,
+		   uint64_t size)
 {
 	static const uint8_t zeros[NS_INLINE_MAX];
 	int err = 0;

@@ -181,7 +181,8 @@ int pending_names(struct ns *ns, uint64_t dir, struct ns_pending_name **out, siz
 	for (p = *pending_bucket(ns, dir); !err && p; p = p->pending_next) {
 		if (p->row.parent != dir)
 			continue;
-		names[n] = (struct ns_pending_name){ malloc(p->name.len + 1), p->name.len, p->ino, NS_TYPE_OF(S_IFREG) };
+		names[n] = (struct ns_pending_name){ malloc(p->name.len + 1), p->name.len, p->ino,
+						     NS_TYPE_OF(S_IFREG) };
 		if (!names[n].name)
 			err = -ENOMEM;
 		else
@@ -598,7 +599,8 @@ static int inode_shrink(struct ns_inode *n, uint64_t at_hand)
 	size_t total_max = ns->opt.dirty_bytes / NS_PAGE;
 	int err;
 
-	while (n->nchunks && (n->dirty_pages > ns->inode_dirty_max || atomic_load(&ns->dirty_pages) > total_max)) {
+	while (n->nchunks &&
+	       (n->dirty_pages > ns->inode_dirty_max || atomic_load(&ns->dirty_pages) > total_max)) {
 		size_t i = n->nchunks > 1 && n->chunks[0].index == at_hand ? 1 : 0;
 
 		err = inode_uninline(n);
@@ -813,7 +815,8 @@ static int truncate_locked(struct ns_inode *n, uint64_t size)
 		pages_drop(n, (size + NS_PAGE - 1) / NS_PAGE, UINT64_MAX);
 		c = chunk_find(n, size / NS_EXTENT_MAX);
 		if (size % NS_PAGE && c && c->dirty & 1u << i)
-			memset(c->data + (size_t)i * NS_PAGE + size % NS_PAGE, 0, NS_PAGE - (size_t)(size % NS_PAGE));
+			memset(c->data + (size_t)i * NS_PAGE + size % NS_PAGE, 0,
+			       NS_PAGE - (size_t)(size % NS_PAGE));
 		if (n->row.inlined && n->content.len > size)
 			n->content.len = (size_t)size;
 		n->row.content = slice_buf(&n->content);
@@ -917,7 +920,8 @@ static int next_data(struct ns_inode *n, struct ns_src src, uint64_t off, uint64
 			got = 1;
 		}
 	} else if (n->row.alloc) {
-		got = src_next_data(src, n->ino, n->cut < n->row.size ? n->cut : n->row.size, off, start, end);
+		got = src_next_data(src, n->ino, n->cut < n->row.size ? n->cut : n->row.size, off, start,
+				    end);
 	}
 	if (got >= 0 && dirty && (got == 0 || s < *start)) {
 		*start = s;
@@ -1059,7 +1063,8 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 		n->txn = NULL;
 		err = -EIO;
 		if (n->ns->opt.log)
-			n->ns->opt.log(n->ns->opt.log_arg, LOG_CRIT, "a file being written was changed by another");
+			n->ns->opt.log(n->ns->opt.log_arg, LOG_CRIT,
+				       "a file being written was changed by another");
 		inode_clean_locked(n);
 	}
 	if (err)

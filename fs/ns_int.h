@@ -26,17 +26,19 @@ int src_get(struct ns_src src, struct slice key, struct mvcc_item *out);
 int src_cursor(struct ns_src src, struct slice start, struct slice end, struct mvcc_cursor **out);
 int src_row(struct ns_src src, uint64_t ino, struct held_row *out);
 void held_row_release(struct held_row *held);
-void row_to_attr(uint64_t ino, const struct row_inode *row, const struct mvcc_item *item, struct ns_attr *out);
+void row_to_attr(uint64_t ino, const struct row_inode *row, const struct mvcc_item *item,
+		 struct ns_attr *out);
 
 /* The inode and type behind a name. */
 int src_dirent(struct ns_src src, uint64_t dir, struct slice name, uint64_t *ino, uint8_t *type);
 
 /* Fills `out` from extents; what no extent holds, and all from `cut` on, becomes zeros. */
-int src_read_extents(struct mvcc *db, struct ns_src src, uint64_t ino, uint64_t cut, uint64_t off, uint8_t *out,
-		     size_t len);
+int src_read_extents(struct mvcc *db, struct ns_src src, uint64_t ino, uint64_t cut, uint64_t off,
+		     uint8_t *out, size_t len);
 
 /* The first stored bytes at or after `off` and below `cut`: 1 with [*start, *end), 0 when none, or negative. */
-int src_next_data(struct ns_src src, uint64_t ino, uint64_t cut, uint64_t off, uint64_t *start, uint64_t *end);
+int src_next_data(struct ns_src src, uint64_t ino, uint64_t cut, uint64_t off, uint64_t *start,
+		  uint64_t *end);
 
 int src_getxattr(struct ns_src src, uint64_t ino, const char *name, struct buf *out);
 int src_listxattr(struct ns_src src, uint64_t ino, struct buf *out);
@@ -69,7 +71,8 @@ int content_place(struct mvcc_txn *txn, uint64_t ino, uint64_t off, struct slice
 		  uint64_t *alloc);
 
 /* Gives a file the size `size` by cutting or by a hole, in `row` and in the extents. `content` backs the row's. */
-int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *content, uint64_t size);
+int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *content,
+		   uint64_t size);
 
 /* Deletes every row of one kind of an inode. */
 int content_drop_rows(struct mvcc_txn *txn, uint8_t kind, uint64_t ino);
@@ -100,15 +103,15 @@ struct ns_inode {
 	struct ns *ns;
 	uint64_t ino;
 	unsigned refs;
-	struct ns_inode *next;                        /* in its bucket of ns->table */
-	struct ns_inode *dirty_next, **dirty_prev;    /* in ns->dirty */
+	struct ns_inode *next;                         /* in its bucket of ns->table */
+	struct ns_inode *dirty_next, **dirty_prev;     /* in ns->dirty */
 	struct ns_inode *pending_next, **pending_prev; /* in its bucket of ns->pending */
 
-	unsigned opens;  /* handles */
+	unsigned opens;   /* handles */
 	unsigned writers; /* of them, those opened for writing */
 	bool dirty;
-	bool pending;    /* created, and in no revision yet */
-	bool has_data;   /* more than its creation or truncation happened */
+	bool pending;  /* created, and in no revision yet */
+	bool has_data; /* more than its creation or truncation happened */
 	bool loaded;
 	struct ns_gone gone;
 	struct row_inode row;
@@ -116,14 +119,14 @@ struct ns_inode {
 	struct mvcc_item base;    /* header of the committed row: only mod_rev, create_rev, version are set */
 	struct mvcc_txn *txn;
 	uint64_t cut;
-	uint64_t stored_end;      /* no extent lies at or above it */
-	struct chunk *chunks;     /* sorted by index */
+	uint64_t stored_end;  /* no extent lies at or above it */
+	struct chunk *chunks; /* sorted by index */
 	size_t nchunks, chunks_cap;
 	size_t dirty_pages;
-	uint64_t intent;          /* 0: none */
-	bool intent_stale;        /* the row has changed since */
+	uint64_t intent;   /* 0: none */
+	bool intent_stale; /* the row has changed since */
 	_Atomic int64_t first_dirty_ms, last_write_ms;
-	uint32_t uid, gid, pid;   /* who made it dirty */
+	uint32_t uid, gid, pid; /* who made it dirty */
 	char comm[32];
 	const char *op;
 };
@@ -137,7 +140,7 @@ struct ns_path_slot {
 struct ns {
 	struct mvcc *db;
 	struct ns_options opt;
-	size_t inode_dirty_max;                 /* pages one inode may keep before it stages */
+	size_t inode_dirty_max; /* pages one inode may keep before it stages */
 
 	/*
 	 * One lock for the inodes of a stripe: shared to read, exclusive to change. Several are taken in
@@ -147,8 +150,8 @@ struct ns {
 
 	pthread_mutex_t table_lock;
 	pthread_cond_t timer_wake;
-	struct ns_inode *table[NS_BUCKETS];     /* table_lock, as all up to `stop` */
-	struct ns_inode *pending[NS_BUCKETS];   /* by directory */
+	struct ns_inode *table[NS_BUCKETS];   /* table_lock, as all up to `stop` */
+	struct ns_inode *pending[NS_BUCKETS]; /* by directory */
 	struct ns_inode *dirty;
 	uint64_t ninodes, ndirty, npending;
 	bool stop;
@@ -158,15 +161,12 @@ struct ns {
 	bool timer_started;
 
 	pthread_mutex_t ino_lock;
-	uint64_t next_ino, end_ino;             /* ino_lock: numbers reserved and not given yet */
+	uint64_t next_ino, end_ino; /* ino_lock: numbers reserved and not given yet */
 
 	pthread_mutex_t path_lock;
-	struct ns_path_slot paths[NS_PATHS];    /* path_lock: paths of directories */
-	uint64_t path_epoch;                    /* path_lock: moved on by every rename of a directory */
+	struct ns_path_slot paths[NS_PATHS]; /* path_lock: paths of directories */
+	uint64_t path_epoch;                 /* path_lock: moved on by every rename of a directory */
 };
-
-
-
 
 /* A set of inodes locked together, each once, in an order that cannot deadlock. */
 struct lock_set {

@@ -118,7 +118,9 @@ int row_key_decode(struct slice key, struct row_key *out)
 
 int row_inode_encode(struct buf *out, const struct row_inode *row)
 {
-	const uint64_t ints[] = { row->mode, row->uid, row->gid, row->rdev, row->nlink, row->size, row->alloc };
+	const uint64_t ints[] = {
+		row->mode, row->uid, row->gid, row->rdev, row->nlink, row->size, row->alloc
+	};
 	const int64_t times[] = { row->atime_ns, row->mtime_ns, row->ctime_ns, row->btime_ns };
 	int err;
 
@@ -202,8 +204,8 @@ int row_extent_decode(const struct mvcc_item *item, struct row_extent *out)
 	struct slice value = item->value;
 	struct row_extent ext;
 
-	if (item->nblobs != 1 || !take_varint(&value, &ext.off) || !take_varint(&value, &ext.len) || value.len ||
-	    ext.len == 0 || ext.len > NS_EXTENT_MAX || ext.off > MVCC_BLOB_MAX)
+	if (item->nblobs != 1 || !take_varint(&value, &ext.off) || !take_varint(&value, &ext.len) ||
+	    value.len || ext.len == 0 || ext.len > NS_EXTENT_MAX || ext.off > MVCC_BLOB_MAX)
 		return MVCC_ECORRUPT;
 	ext.blob = item->blobs[0];
 	*out = ext;

@@ -23,10 +23,10 @@ struct row_inode {
 	uint32_t mode, uid, gid;
 	uint64_t rdev, nlink, size, alloc;
 	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
-	bool inlined;          /* the whole content is in `content`, not in extents */
-	uint64_t parent;       /* directory of the first link; the root's is the root */
-	struct slice name;     /* name of the first link; empty for the root. Borrowed */
-	struct slice content;  /* of a small file, or the target of a symlink. Borrowed */
+	bool inlined;         /* the whole content is in `content`, not in extents */
+	uint64_t parent;      /* directory of the first link; the root's is the root */
+	struct slice name;    /* name of the first link; empty for the root. Borrowed */
+	struct slice content; /* of a small file, or the target of a symlink. Borrowed */
 };
 
 struct row_extent {

@@ -184,12 +184,9 @@ static int add_tree(struct json_object *o, const struct query_env *env)
 
 	ns_stats(env->ns, &s);
 	const struct figure figures[] = {
-		{ "open_inodes", s.open_inodes },
-		{ "dirty_inodes", s.dirty_inodes },
-		{ "pending", s.pending },
-		{ "dirty_bytes", s.dirty_bytes },
-		{ "nodes", env->nodes },
-		{ "parked", env->parked },
+		{ "open_inodes", s.open_inodes }, { "dirty_inodes", s.dirty_inodes },
+		{ "pending", s.pending },         { "dirty_bytes", s.dirty_bytes },
+		{ "nodes", env->nodes },          { "parked", env->parked },
 	};
 
 	return ADD_FIGURES(o, figures);

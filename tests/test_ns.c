@@ -249,7 +249,8 @@ static void test_the_shells_early_close_makes_no_revision(void)
 	CU_ASSERT_EQUAL(ns_file_close(f), 0);
 	CU_ASSERT_EQUAL(now(&t), before + 1);
 
-	CU_ASSERT_EQUAL(ns_file_open(t.ns, &me, ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 }, &f), 0);
+	CU_ASSERT_EQUAL(
+		ns_file_open(t.ns, &me, ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 }, &f), 0);
 	CU_ASSERT_EQUAL(ns_file_flush(f), 0);
 	CU_ASSERT_EQUAL(now(&t), before + 1);
 	CU_ASSERT_EQUAL(ns_file_close(f), 0); /* `: > f` is one, at the release */
@@ -272,10 +273,14 @@ static void test_a_late_release_takes_nothing_of_the_next_change(void)
 	tree_open(&t);
 	ino = make_file(&t, NS_ROOT, "f", "old");
 	rev = now(&t);
-	CU_ASSERT_EQUAL(ns_file_open(t.ns, &me, ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 }, &first), 0);
+	CU_ASSERT_EQUAL(ns_file_open(t.ns, &me, ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 },
+				     &first),
+			0);
 	write_at(first, 0, "one");
 	CU_ASSERT_EQUAL(ns_file_flush(first), 0);
-	CU_ASSERT_EQUAL(ns_file_open(t.ns, &me, ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 }, &second), 0);
+	CU_ASSERT_EQUAL(ns_file_open(t.ns, &me, ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 },
+				     &second),
+			0);
 	CU_ASSERT_EQUAL(ns_file_close(first), 0);
 	CU_ASSERT_EQUAL(now(&t), rev + 1); /* the truncation belongs to what comes */
 	write_at(second, 0, "two");
@@ -289,7 +294,9 @@ static void test_a_late_release_takes_nothing_of_the_next_change(void)
 	rev = now(&t);
 	first = create(&t, NS_ROOT, "g", &ino);
 	CU_ASSERT_EQUAL(ns_file_flush(first), 0);
-	CU_ASSERT_EQUAL(ns_file_open(t.ns, &me, ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 }, &second), 0);
+	CU_ASSERT_EQUAL(ns_file_open(t.ns, &me, ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 },
+				     &second),
+			0);
 	CU_ASSERT_EQUAL(now(&t), rev + 1);
 	CU_ASSERT_EQUAL(ns_file_flush(second), 0);
 	CU_ASSERT_EQUAL(ns_setattr(t.ns, &other, ino, &set, NS_SET_MODE, false, &attr), 0);
@@ -320,7 +327,8 @@ static void test_changes_of_a_pending_file_fold_into_its_revision(void)
 	before = now(&t);
 	f = create(&t, NS_ROOT, "f", &ino);
 	write_at(f, 0, "x");
-	CU_ASSERT_EQUAL(ns_setattr(t.ns, &me, ino, &set, NS_SET_MODE | NS_SET_UID | NS_SET_MTIME, false, &attr), 0);
+	CU_ASSERT_EQUAL(
+		ns_setattr(t.ns, &me, ino, &set, NS_SET_MODE | NS_SET_UID | NS_SET_MTIME, false, &attr), 0);
 	CU_ASSERT_EQUAL(ns_setxattr(t.ns, &me, ino, "user.a", slice_str("1"), 0), 0);
 	CU_ASSERT_EQUAL(ns_getxattr(t.ns, ino, "user.a", &value), 0);
 	CU_ASSERT_TRUE(slice_eq(slice_buf(&value), slice_str("1")));
@@ -488,7 +496,8 @@ static void test_an_unlinked_open_file_lives_until_it_is_closed(void)
 	CU_ASSERT_EQUAL(ns_file_read(f, 0, got, SIZE + 10), SIZE);
 	CU_ASSERT_EQUAL(memcmp(got, big, SIZE), 0);
 	write_at(f, 100, "changed");
-	CU_ASSERT_EQUAL(ns_file_allocate(f, &me, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 131072, 8192), 0);
+	CU_ASSERT_EQUAL(ns_file_allocate(f, &me, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 131072, 8192),
+			0);
 	CU_ASSERT_EQUAL(ns_file_read(f, 0, got, SIZE + 10), SIZE);
 	CU_ASSERT_EQUAL(memcmp(got + 100, "changed", 7), 0);
 	CU_ASSERT_EQUAL(got[131072], 0);
@@ -539,25 +548,34 @@ static void test_rename_in_all_its_ways(void)
 	a = make_file(&t, NS_ROOT, "a", "A");
 	b = make_file(&t, d2, "b", "B");
 	rev = now(&t);
-	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("d1"), d2, slice_str("x"), 0, &gone), -EINVAL);
-	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), d2, slice_str("b"), RENAME_NOREPLACE, &gone),
+	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("d1"), d2, slice_str("x"), 0, &gone),
+			-EINVAL);
+	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), d2, slice_str("b"), RENAME_NOREPLACE,
+				  &gone),
 			-EEXIST);
-	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("d1"), 0, &gone), -EISDIR);
-	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("d1"), NS_ROOT, slice_str("a"), 0, &gone), -ENOTDIR);
-	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("n"), RENAME_EXCHANGE, &gone),
+	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("d1"), 0, &gone),
+			-EISDIR);
+	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("d1"), NS_ROOT, slice_str("a"), 0, &gone),
+			-ENOTDIR);
+	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("n"),
+				  RENAME_EXCHANGE, &gone),
 			-ENOENT);
-	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("n"), RENAME_WHITEOUT, &gone),
+	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("n"),
+				  RENAME_WHITEOUT, &gone),
 			-EINVAL);
 	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("a"), 0, &gone), 0);
 	CU_ASSERT_EQUAL(now(&t), rev); /* none of these changed anything */
 
-	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), d2, slice_str("b"), RENAME_EXCHANGE, &gone), 0);
+	CU_ASSERT_EQUAL(
+		ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), d2, slice_str("b"), RENAME_EXCHANGE, &gone), 0);
 	CU_ASSERT_EQUAL(ino_of(&t, NS_ROOT, "a"), b);
 	CU_ASSERT_EQUAL(ino_of(&t, d2, "b"), a);
 	assert_path(&t, a, "/d1/d2/b");
 
 	/* A directory with a file changes places: links of both parents follow. */
-	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, d1, slice_str("d2"), NS_ROOT, slice_str("a"), RENAME_EXCHANGE, &gone), 0);
+	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, d1, slice_str("d2"), NS_ROOT, slice_str("a"), RENAME_EXCHANGE,
+				  &gone),
+			0);
 	CU_ASSERT_EQUAL(nlink_of(&t, NS_ROOT), 4);
 	CU_ASSERT_EQUAL(nlink_of(&t, d1), 2);
 	assert_path(&t, a, "/a/b");
@@ -571,7 +589,8 @@ static void test_rename_in_all_its_ways(void)
 
 	/* Over an empty directory. */
 	mkdir_in(&t, NS_ROOT, "e");
-	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("e"), NS_ROOT, slice_str("d1"), 0, &gone), -ENOTEMPTY);
+	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("e"), NS_ROOT, slice_str("d1"), 0, &gone),
+			-ENOTEMPTY);
 	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("d1"), NS_ROOT, slice_str("e"), 0, &gone), 0);
 	CU_ASSERT_EQUAL(nlink_of(&t, NS_ROOT), 4);
 	assert_at(&t, rev, "/d1/d2/b", "B");
@@ -688,7 +707,8 @@ struct model {
 
 static size_t any_offset(uint64_t *seed)
 {
-	static const size_t edges[] = { 0, 1, 1023, 1024, 1025, 4095, 4096, 4097, 131071, 131072, 131073, 262144, 400000 };
+	static const size_t edges[] = { 0,    1,      1023,   1024,   1025,   4095,  4096,
+					4097, 131071, 131072, 131073, 262144, 400000 };
 
 	if (random_below(seed, 2))
 		return edges[random_below(seed, sizeof(edges) / sizeof(edges[0]))];
@@ -699,7 +719,8 @@ static size_t any_offset(uint64_t *seed)
 static bool model_step(struct model *m, struct tree *t, struct ns_file *f, uint64_t ino, uint64_t *seed)
 {
 	static uint8_t data[MODEL_MAX], got[MODEL_MAX];
-	size_t off = any_offset(seed), len = random_below(seed, 4) ? random_below(seed, 5000) : any_offset(seed) / 2;
+	size_t off = any_offset(seed),
+	       len = random_below(seed, 4) ? random_below(seed, 5000) : any_offset(seed) / 2;
 	struct ns_attr set = { .size = off }, attr;
 	ssize_t n;
 
@@ -756,8 +777,9 @@ static bool model_step(struct model *m, struct tree *t, struct ns_file *f, uint6
 	}
 	off = any_offset(seed);
 	n = ns_file_read(f, off, got, len);
-	return off >= m->size ? n == 0 : n == (ssize_t)(len < m->size - off ? len : m->size - off) &&
-						 memcmp(got, m->bytes + off, (size_t)n) == 0;
+	return off >= m->size ? n == 0 :
+				n == (ssize_t)(len < m->size - off ? len : m->size - off) &&
+					memcmp(got, m->bytes + off, (size_t)n) == 0;
 }
 
 static void check_content_model(size_t dirty_bytes, uint64_t seed, int steps)
@@ -931,9 +953,9 @@ static void promise_and_die(const struct mvcc_options *opt)
 	good = !mvcc_open(opt, &db) && !ns_open(db, &ns_options, &ns) &&
 	       !ns_create(ns, &me, NS_ROOT, slice_str("full"), 0644, &f, &attr) &&
 	       !ns_file_write(f, &me, 0, "old", 3) && !ns_file_flush(f) && !ns_file_close(f) &&
-	       !ns_file_open(ns, &me, attr.ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 }, &f) && !ns_file_flush(f) &&
-	       !ns_create(ns, &me, NS_ROOT, slice_str("new"), 0640, &f, &attr) && !ns_file_flush(f) &&
-	       !ns_create(ns, &me, NS_ROOT, slice_str("never closed"), 0640, &f, &attr);
+	       !ns_file_open(ns, &me, attr.ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 }, &f) &&
+	       !ns_file_flush(f) && !ns_create(ns, &me, NS_ROOT, slice_str("new"), 0640, &f, &attr) &&
+	       !ns_file_flush(f) && !ns_create(ns, &me, NS_ROOT, slice_str("never closed"), 0640, &f, &attr);
 	_exit(good ? 0 : 1);
 }
 

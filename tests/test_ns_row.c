@@ -83,8 +83,18 @@ static void test_values_have_their_golden_bytes(void)
 
 static void test_key_order_is_number_order(void)
 {
-	static const uint64_t numbers[] = { 0,	   1,	  255,	    256,	  65535,	  65536,
-					    1 << 24, 1u << 31, 1ull << 40, 1ull << 56, (1ull << 63) - 1, UINT64_MAX };
+	static const uint64_t numbers[] = { 0,
+					    1,
+					    255,
+					    256,
+					    65535,
+					    65536,
+					    1 << 24,
+					    1u << 31,
+					    1ull << 40,
+					    1ull << 56,
+					    (1ull << 63) - 1,
+					    UINT64_MAX };
 	struct buf a = { 0 }, b = { 0 };
 
 	for (size_t i = 0; i + 1 < sizeof(numbers) / sizeof(numbers[0]); i++) {
@@ -136,8 +146,13 @@ static void decode_all(struct slice s)
 
 static void test_every_damaged_byte_is_survived(void)
 {
-	struct row_inode row = { .mode = 0100600, .nlink = 1, .size = 5, .inlined = true, .parent = 3,
-				 .name = slice_str("name"), .content = slice_str("12345") };
+	struct row_inode row = { .mode = 0100600,
+				 .nlink = 1,
+				 .size = 5,
+				 .inlined = true,
+				 .parent = 3,
+				 .name = slice_str("name"),
+				 .content = slice_str("12345") };
 	struct buf v = { 0 };
 
 	CU_ASSERT_EQUAL(row_inode_encode(&v, &row), 0);
@@ -161,8 +176,13 @@ static void test_every_damaged_byte_is_survived(void)
 
 static void test_truncated_rows_are_corrupt(void)
 {
-	struct row_inode row = { .mode = 0100600, .nlink = 1, .size = 5, .inlined = true, .parent = 3,
-				 .name = slice_str("name"), .content = slice_str("12345") };
+	struct row_inode row = { .mode = 0100600,
+				 .nlink = 1,
+				 .size = 5,
+				 .inlined = true,
+				 .parent = 3,
+				 .name = slice_str("name"),
+				 .content = slice_str("12345") };
 	struct row_inode out;
 	struct buf v = { 0 };
 
@@ -199,14 +219,10 @@ static void test_an_extent_needs_its_one_blob(void)
 }
 
 static CU_TestInfo tests[] = {
-	UNIT_TEST(test_keys_have_their_golden_bytes),
-	UNIT_TEST(test_values_have_their_golden_bytes),
-	UNIT_TEST(test_key_order_is_number_order),
-	UNIT_TEST(test_keys_come_back),
-	UNIT_TEST(test_every_damaged_byte_is_survived),
-	UNIT_TEST(test_truncated_rows_are_corrupt),
-	UNIT_TEST(test_an_extent_needs_its_one_blob),
-	CU_TEST_INFO_NULL,
+	UNIT_TEST(test_keys_have_their_golden_bytes),   UNIT_TEST(test_values_have_their_golden_bytes),
+	UNIT_TEST(test_key_order_is_number_order),      UNIT_TEST(test_keys_come_back),
+	UNIT_TEST(test_every_damaged_byte_is_survived), UNIT_TEST(test_truncated_rows_are_corrupt),
+	UNIT_TEST(test_an_extent_needs_its_one_blob),   CU_TEST_INFO_NULL,
 };
 
 int main(int argc, char **argv)

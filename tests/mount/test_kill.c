@@ -375,8 +375,8 @@ static bool adds_up(unsigned long matches[WRITERS][MATCHES], const unsigned n[WR
  */
 static void judge(const struct mnt *m, const struct round *r, uint64_t rev, bool live)
 {
-	const char *root = live ? mnt_path("%s/r%u", m->at, r->number)
-				: mnt_path("%s/@rev/%llu/r%u", m->at, (unsigned long long)rev, r->number);
+	const char *root = live ? mnt_path("%s/r%u", m->at, r->number) :
+				  mnt_path("%s/@rev/%llu/r%u", m->at, (unsigned long long)rev, r->number);
 	unsigned long matches[WRITERS][MATCHES];
 	unsigned n[WRITERS];
 	struct tree tree;

@@ -358,9 +358,9 @@ size_t tree_diff(const struct tree *want, const struct tree *got, unsigned flags
 	size_t i = 0, j = 0;
 
 	while (i < want->n || j < got->n) {
-		int order = i == want->n  ? 1
-			    : j == got->n ? -1
-					  : strcmp(want->entries[i].path, got->entries[j].path);
+		int order = i == want->n ? 1 :
+			    j == got->n  ? -1 :
+					   strcmp(want->entries[i].path, got->entries[j].path);
 
 		if (order < 0) {
 			tell(&d, want->entries[i].path, "missing");
