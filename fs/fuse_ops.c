@@ -677,16 +677,19 @@ static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_se
 	dispatch(&c);
 }
 
-/* A name to be made in a directory: checked, and run when there is room. */
+/* Replies and says true if nothing called `name` may be made, removed or changed in `dir`. */
+static bool refused(fuse_req_t req, const struct node *dir, const char *name)
+{
+	int err = need_writable(mount_of(req), dir, name);
+
+	if (err)
+		reply_err(req, err);
+	return err != 0;
+}
+
 static void dispatch_name(struct call *c)
 {
-	int err = need_writable(mount_of(c->req), c->node, c->name);
-
-	if (!err && c->node2)
-		err = need_writable(mount_of(c->req), c->node2, c->name2);
-	if (err)
-		reply_err(c->req, err);
-	else
+	if (!refused(c->req, c->node, c->name))
 		dispatch(c);
 }
 
@@ -781,7 +784,8 @@ static void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t newparent, const c
 		.name = newname,
 	};
 
-	dispatch_name(&c);
+	if (!refused(req, c.node2, NULL))
+		dispatch_name(&c);
 }
 
 static void run_unlink(struct call *c)
@@ -848,7 +852,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		.flags = flags,
 	};
 
-	dispatch_name(&c);
+	if (!refused(req, c.node2, newname))
+		dispatch_name(&c);
 }
 
 /* ---- open files -------------------------------------------------------------------------------- */
@@ -1849,7 +1854,7 @@ static int serve(struct mount *m)
 		if (err > 0)
 			err = 0; /* ended by a signal: as asked */
 		atomic_store(&signals.done, true);
-		pthread_kill(thread, SIGTERM);
+		pthread_kill(thread, SIGHUP);
 		pthread_join(thread, NULL);
 	}
 	pthread_mutex_lock(&m->park_lock);

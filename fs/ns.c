@@ -591,7 +591,7 @@ static int promote_link(struct mvcc_txn *txn, uint64_t ino, struct row_inode *ro
 	const struct mvcc_item *item;
 	struct mvcc_cursor *c = NULL;
 	struct row_key k = { 0 };
-	struct slice key;
+	struct slice key = { 0 };
 	int err;
 
 	err = row_bounds(ROW_LINK, ino, &start, &end);

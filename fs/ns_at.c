@@ -221,8 +221,8 @@ int src_read_extents(struct mvcc *db, struct ns_src src, uint64_t ino, uint64_t 
 		     uint8_t *out, size_t len)
 {
 	struct mvcc_cursor *c = NULL;
-	struct row_extent ext;
-	uint64_t start;
+	struct row_extent ext = { 0 };
+	uint64_t start = 0;
 	int got;
 
 	memset(out, 0, len);
@@ -256,8 +256,8 @@ int src_read_extents(struct mvcc *db, struct ns_src src, uint64_t ino, uint64_t 
 int src_next_data(struct ns_src src, uint64_t ino, uint64_t cut, uint64_t off, uint64_t *start, uint64_t *end)
 {
 	struct mvcc_cursor *c = NULL;
-	struct row_extent ext;
-	uint64_t at;
+	struct row_extent ext = { 0 };
+	uint64_t at = 0;
 	int got;
 
 	if (off >= cut)
@@ -312,7 +312,7 @@ int ns_at_seek(struct mvcc_view *view, uint64_t ino, uint64_t off, int whence, u
 {
 	struct ns_src src = { .view = view };
 	struct held_row held = { 0 };
-	uint64_t at = off, start, end;
+	uint64_t at = off, start = 0, end = 0;
 	int got;
 
 	got = src_row(src, ino, &held);

@@ -47,7 +47,7 @@ static int collect(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t t
 	struct buf start = { 0 }, end = { 0 }, none = { 0 };
 	struct mvcc_cursor *c = NULL;
 	const struct mvcc_item *item;
-	struct row_key k;
+	struct row_key k = { 0 };
 	struct slice key;
 	int n = 0, err;
 
@@ -99,7 +99,7 @@ static int cut_one(struct mvcc_txn *txn, uint64_t ino, const struct extent_at *a
 
 int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, uint64_t *alloc)
 {
-	struct extent_at *at = malloc(BATCH * sizeof(*at));
+	struct extent_at *at = calloc(BATCH, sizeof(*at));
 	int n = BATCH, err = 0;
 
 	if (!at)

@@ -11,6 +11,7 @@
  */
 #include "fs/ns_int.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/falloc.h>
 #include <stdio.h>
@@ -178,7 +179,7 @@ int pending_names(struct ns *ns, uint64_t dir, struct ns_pending_name **out, siz
 		names = calloc(want, sizeof(*names));
 	if (want && !names)
 		err = -ENOMEM;
-	for (p = *pending_bucket(ns, dir); !err && p; p = p->pending_next) {
+	for (p = *pending_bucket(ns, dir); names && !err && p; p = p->pending_next) {
 		if (p->row.parent != dir)
 			continue;
 		names[n] = (struct ns_pending_name){ malloc(p->name.len + 1), p->name.len, p->ino,
@@ -516,6 +517,7 @@ static int page_dirty(struct ns_inode *n, uint64_t p, bool whole, uint8_t **out)
 
 	if (!c)
 		return -ENOMEM;
+	assert(c->data); /* as it has room for this page now */
 	*out = c->data + (size_t)i * NS_PAGE;
 	if (c->dirty & 1u << i)
 		return 0;

@@ -10,7 +10,7 @@
  *
  *	MVCCFS_TEST_SEED   repeats a run
  *	MVCCFS_TEST_OPS    operations (10000)
- *	MVCCFS_TEST_STOP   ends after that many operations, to bisect a failure; the database is checked as usual
+ *	MVCCFS_TEST_STOP   ends after that many operations, to bisect a failure
  */
 #include "tests/mount/mount_fixture.h"
 #include "tests/mount/tree.h"
