@@ -1786,16 +1786,30 @@ static int unmount(const char *mountpoint)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
 }
 
-static void *signals_main(void *arg)
+static sigset_t ending_signals(void)
 {
-	struct signals *s = arg;
 	sigset_t set;
-	int sig;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	return set;
+}
+
+void mount_block_signals(void)
+{
+	sigset_t set = ending_signals();
+
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+static void *signals_main(void *arg)
+{
+	struct signals *s = arg;
+	sigset_t set = ending_signals();
+	int sig;
+
 	for (;;) {
 		if (sigwait(&set, &sig) || atomic_load(&s->done))
 			return NULL;
@@ -1835,14 +1849,8 @@ static int serve(struct mount *m)
 	struct signals signals = { .m = m, .main_thread = pthread_self() };
 	struct sigaction wake = { .sa_handler = wake_up };
 	pthread_t thread;
-	sigset_t set;
 	int err;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	sigaction(SIGUSR2, &wake, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	err = -pthread_create(&m->parker, NULL, parker_main, m);

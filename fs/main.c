@@ -32,12 +32,13 @@ enum { EXIT_USAGE = 1, EXIT_TROUBLE = 2, EXIT_NO_DB = 10, EXIT_LOCKED = 11, EXIT
 struct options {
 	char *db, *mountpoint;
 	char *cache_bytes, *dirty_bytes, *ring_bytes, *revdir, *revname, *rev, *revperm;
-	unsigned commit_ms, commit_max_ms, sync_ms;
+	char *commit_ms_text, *commit_max_ms_text, *sync_ms_text;
 	int foreground, debug, single_thread, help, version, verbose;
 	char *fuse_options;
 
 	/* Made of the strings above. */
 	size_t cache, dirty, ring;
+	unsigned commit_ms, commit_max_ms, sync_ms;
 	enum mount_revdir revdir_mode;
 };
 
@@ -74,13 +75,13 @@ __attribute__((format(printf, 1, 2))) static void complain(const char *format, .
 		text, offsetof(struct options, field), 1 \
 	}
 
-enum { KEY_IGNORE = 1 };
+enum { KEY_IGNORE = 1, MS_MAX = 86400000 };
 
 static const struct fuse_opt option_spec[] = {
 	OPTION("db=%s", db),
-	OPTION("commit_ms=%u", commit_ms),
-	OPTION("commit_max_ms=%u", commit_max_ms),
-	OPTION("sync_ms=%u", sync_ms),
+	OPTION("commit_ms=%s", commit_ms_text),
+	OPTION("commit_max_ms=%s", commit_max_ms_text),
+	OPTION("sync_ms=%s", sync_ms_text),
 	OPTION("cache_bytes=%s", cache_bytes),
 	OPTION("dirty_bytes=%s", dirty_bytes),
 	OPTION("ring_bytes=%s", ring_bytes),
@@ -207,6 +208,28 @@ static bool parse_size(const char *text, size_t *out)
 		return false;
 	*out = (size_t)(n << shift);
 	return true;
+}
+
+/* Milliseconds, from one to a day. 0 if there is no text, or an exit status. */
+static int check_ms(const char *name, const char *text, unsigned *out)
+{
+	size_t n = 0;
+
+	if (!text)
+		return 0;
+	if (!parse_size(text, &n) || !isdigit((unsigned char)text[strlen(text) - 1]) || n < 1 || n > MS_MAX)
+		return bad_option(name, text, "must be a number of milliseconds from 1 to 86400000");
+	*out = (unsigned)n;
+	return 0;
+}
+
+static int check_times(struct options *o)
+{
+	int status = check_ms("commit_ms", o->commit_ms_text, &o->commit_ms);
+
+	if (!status)
+		status = check_ms("commit_max_ms", o->commit_max_ms_text, &o->commit_max_ms);
+	return status ? status : check_ms("sync_ms", o->sync_ms_text, &o->sync_ms);
 }
 
 static int check_options(struct options *o)
@@ -426,6 +449,7 @@ static int run(struct options *o)
 	struct mvcc *db;
 	int err, status;
 
+	mount_block_signals(); /* before there are threads, which inherit it */
 	err = mvcc_open(&options, &db);
 	if (err)
 		return open_failure(o, err);
@@ -501,6 +525,9 @@ static void options_release(struct options *o)
 	free(o->cache_bytes);
 	free(o->dirty_bytes);
 	free(o->ring_bytes);
+	free(o->commit_ms_text);
+	free(o->commit_max_ms_text);
+	free(o->sync_ms_text);
 	free(o->revdir);
 	free(o->revname);
 	free(o->rev);
@@ -523,6 +550,8 @@ int main(int argc, char **argv)
 			status = 0;
 		} else {
 			status = check_options(&o);
+			if (!status)
+				status = check_times(&o);
 			if (!status)
 				status = check_paths(&o);
 			if (!status)

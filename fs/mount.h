@@ -32,8 +32,14 @@ struct mount_config {
 };
 
 /*
- * Mounts, serves until unmounted (or SIGTERM, SIGINT), unmounts. Blocks SIGTERM, SIGINT and SIGHUP in
- * all threads but its own. 0, or a negative code; what libfuse had to say went to stderr.
+ * Blocks the signals that end a mount, so that the thread which waits for them is the one that gets
+ * them. To be called before any thread is started.
+ */
+void mount_block_signals(void);
+
+/*
+ * Mounts, serves until unmounted (or SIGTERM, SIGINT), unmounts. 0, or a negative code; what libfuse
+ * had to say went to stderr.
  */
 int mount_serve(const struct mount_config *config);
 
