@@ -9,12 +9,13 @@ set(test_env MVCCFS_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/mvccfs
 	ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
 	UBSAN_OPTIONS=print_stacktrace=1
 	TSAN_OPTIONS=halt_on_error=1:suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp)
-# Sanitizers are several times slower, and say so by being slow, not by failing.
+# Sanitizers are several times slower: more time, and fewer rounds of what is random.
 set(unit_timeout_s 300)
 set(mount_timeout_s 900)
 if(MVCCFS_SANITIZE)
 	set(unit_timeout_s 900)
 	set(mount_timeout_s 1800)
+	list(APPEND test_env MODEL_OPS=5000 KILL_ROUNDS=10)
 endif()
 
 file(GLOB support_sources CONFIGURE_DEPENDS tests/*.c tests/engines/*.c)

@@ -26,7 +26,7 @@
 
 #define SIZE_LIMIT ((off_t)5 << 20)  /* of a file */
 #define TREE_BYTES ((off_t)24 << 20) /* above this the tree is made smaller rather than larger */
-#define TREE_FILES ((size_t)350)     /* likewise */
+#define TREE_FILES ((size_t)250)     /* likewise */
 #define POOL_BYTES ((size_t)8 << 20) /* random bytes that all content is cut from */
 #define HANDLES 6
 #define SAMPLES 200
