@@ -299,7 +299,11 @@ struct mvcc_entry {
 	struct mvcc_story story; /* strings are never NULL here */
 };
 
-/* Reads the log of from <= rev <= to (MVCC_REV_LATEST: to the newest). MVCC_ECOMPACTED, MVCC_EFUTURE. */
+/*
+ * Reads the log of from <= rev <= to (MVCC_REV_LATEST: to the newest). It brings what is still buffered
+ * into the engine first, so it may wait for that, and fails as commits do while the store is stopped.
+ * Returns 0, or MVCC_ECOMPACTED, MVCC_EFUTURE, or what stopped the store.
+ */
 MVCC_API int mvcc_log_open(struct mvcc *db, mvcc_rev_t from, mvcc_rev_t to, struct mvcc_log **out);
 
 /* The next revision: 1 with `*entry` lent until the next call or close, 0 at the end, or negative. */
