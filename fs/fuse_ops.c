@@ -202,7 +202,12 @@ static uint64_t stat_ino_of(const struct node *node)
 	return node_stat_ino(node->kind, node->ino, node->rev);
 }
 
-/* The attributes of any node. */
+/*
+ * The attributes of any node.
+ *
+ * A live node whose inode is not there has lost its last name. If we have not been told so yet, the
+ * rename or unlink that did it is about to return: ESTALE makes the kernel look the name up again.
+ */
 static int node_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
 {
 	struct mvcc_view *view;
@@ -215,7 +220,7 @@ static int node_getattr(struct mount *m, struct node *node, struct ns_attr *attr
 		if (err != -ENOENT)
 			return err;
 		gone = node_gone(&m->nodes, node);
-		return gone.rev ? ns_gone_getattr(m->ns, gone, attr) : -ENOENT;
+		return gone.rev ? ns_gone_getattr(m->ns, gone, attr) : -ESTALE;
 	case NODE_REVDIR:
 		err = ns_getattr(m->ns, node->ino, attr);
 		attr->mode = S_IFDIR | 0555;
@@ -966,13 +971,28 @@ static int open_past_file(fuse_req_t req, struct node *node, struct fuse_file_in
 	return err;
 }
 
-static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+static int open_live_file(fuse_req_t req, struct node *node, int flags, struct handle *h)
 {
 	struct mount *m = mount_of(req);
+	unsigned how = (flags & O_ACCMODE) == O_RDONLY ? NS_OPEN_READ : NS_OPEN_WRITE;
+	struct ns_gone gone = node_gone(&m->nodes, node);
+	struct asker asker;
+	int err;
+
+	if (flags & O_TRUNC)
+		how |= NS_OPEN_TRUNC;
+	err = ns_file_open(m->ns, who_asks(req, &asker), node->ino, how, gone, &h->file);
+	if (err != -ENOENT || gone.rev)
+		return err;
+	/* It went between the two: as node_getattr() has it. */
+	gone = node_gone(&m->nodes, node);
+	return gone.rev ? ns_file_open(m->ns, &asker.who, node->ino, how, gone, &h->file) : -ESTALE;
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
 	struct node *node = node_of(req, id);
 	struct handle *h = handle_new(fi);
-	struct asker asker;
-	unsigned flags;
 	int err = h ? 0 : -ENOMEM;
 
 	if (err) {
@@ -982,11 +1002,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	fi->keep_cache = 1;
 	switch (node->kind) {
 	case NODE_LIVE:
-		flags = (fi->flags & O_ACCMODE) == O_RDONLY ? NS_OPEN_READ : NS_OPEN_WRITE;
-		if (fi->flags & O_TRUNC)
-			flags |= NS_OPEN_TRUNC;
-		err = ns_file_open(m->ns, who_asks(req, &asker), node->ino, flags, node_gone(&m->nodes, node),
-				   &h->file);
+		err = open_live_file(req, node, fi->flags, h);
 		fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
 		break;
 	case NODE_PAST_FILE:

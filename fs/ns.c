@@ -1166,6 +1166,10 @@ int ns_setattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const stru
 	struct lock_set locks;
 	int err;
 
+	/* A directory's times are those set now, not those of a file made in it before and committed later. */
+	err = ns_settle_dir(ns, ino, NULL);
+	if (err)
+		return err;
 	lock_set(ns, &locks, &ino, 1);
 	n = inode_find(ns, ino);
 	if (n)
@@ -1312,7 +1316,7 @@ static int read_xattrs(struct ns *ns, uint64_t ino, const char *name, struct buf
 
 	if (n)
 		lock_for_reading(n);
-	if (n && n->txn && !n->gone.rev)
+	if (n && n->txn)
 		src.txn = n->txn;
 	else
 		err = mvcc_view_open(ns->db, n && n->gone.rev ? n->gone.rev - 1 : MVCC_REV_LATEST, &view);

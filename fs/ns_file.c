@@ -362,8 +362,8 @@ void inode_discard_locked(struct ns_inode *n)
 
 /* ---- content ----------------------------------------------------------------------------------- */
 
-/* A file that is gone has no rows any more: its transaction gets the extents it had. */
-static int copy_gone_extents(struct ns_inode *n)
+/* A file that is gone has no rows any more: its transaction gets those of one kind that it had. */
+static int copy_gone_rows(struct ns_inode *n, uint8_t kind)
 {
 	struct buf start = { 0 }, end = { 0 };
 	const struct mvcc_item *item;
@@ -374,7 +374,7 @@ static int copy_gone_extents(struct ns_inode *n)
 
 	err = base_view(n, &view);
 	if (!err)
-		err = row_bounds(ROW_EXTENT, n->ino, &start, &end);
+		err = row_bounds(kind, n->ino, &start, &end);
 	if (!err)
 		err = mvcc_cursor_open(view, slice_buf(&start), slice_buf(&end), &c);
 	while (!err && (err = mvcc_cursor_next(c, &key, &item)) > 0)
@@ -393,8 +393,10 @@ int inode_txn_locked(struct ns_inode *n)
 	if (n->txn)
 		return 0;
 	err = mvcc_txn_begin(n->ns->db, &n->txn);
-	if (!err && n->gone.rev && !n->pending)
-		err = copy_gone_extents(n);
+	if (!err && n->gone.rev)
+		err = copy_gone_rows(n, ROW_EXTENT);
+	if (!err && n->gone.rev)
+		err = copy_gone_rows(n, ROW_XATTR);
 	if (!err && n->cut != UINT64_MAX && !n->row.inlined)
 		err = content_cut(n->txn, n->ino, n->cut, NS_SIZE_MAX, &n->row.alloc);
 	if (err) {

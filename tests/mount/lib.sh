@@ -3,9 +3,10 @@
 #	. "$(dirname "$0")/lib.sh"
 #	setup                       # a scratch directory in $WORK, a fresh database mounted on $MNT
 #
-# runs cases, and ends with `finish`. A failed assertion says what differed and the script goes on; `finish`
-# makes it the exit status. Whatever happens, no mount, daemon or file stays: a second process waits for the end of
-# this one and cleans up. (No pipe tells it, as the daemon would inherit that; it looks.)
+# runs cases, and ends with `finish`. A failed assertion says what differed and the script goes on;
+# `finish` makes it the exit status. Whatever happens, no mount, daemon or file stays: a second process
+# waits for the end of this one and cleans up. (No pipe tells it, as the daemon would inherit that; it
+# looks.)
 #
 # The environment gives MVCCFS_BIN and MVCCCTL_BIN (the programs), MVCCFS_SRC (the source tree) and TMPDIR.
 set -euo pipefail
@@ -23,7 +24,7 @@ PATIENCE=60 # seconds that anything that must come about may take
 cases=0
 failures=0
 
-# ---- assertions -----------------------------------------------------------------------------------------
+# ---- assertions ----------------------------------------------------------------------------------------
 
 ok() { # WHAT: a case that held
 	cases=$((cases + 1))
@@ -103,7 +104,8 @@ same_trees() { # WHAT DIR DIR: names and contents, by diff (which calls a fifo a
 
 # A listing of a tree with all that stat knows, but inode numbers and what a directory's size means.
 listing() {
-	(cd "$1" && find . \( -type d -printf '%P %y %m %U:%G %n\n' \) -o -printf '%P %y %m %U:%G %n %s %T@ %l\n' | sort)
+	(cd "$1" && find . \( -type d -printf '%P %y %m %U:%G %n\n' \) -o \
+		-printf '%P %y %m %U:%G %n %s %T@ %l\n' | sort)
 }
 
 same_listing() { # WHAT DIR DIR
@@ -124,7 +126,7 @@ finish() {
 	exit 0
 }
 
-# ---- mounting -------------------------------------------------------------------------------------------
+# ---- mounting ------------------------------------------------------------------------------------------
 
 # Is the database open? The kernel's list of locks tells whether DB/LOCK is held.
 locked() { # [DB]
@@ -187,9 +189,10 @@ at_least() {
 	[ "$(head_rev)" -ge "$1" ]
 }
 
-# makes COUNT WHAT COMMAND...: the command makes exactly COUNT revisions. Some revisions come a moment after the
-# command has returned (an empty file's, which the kernel ends behind its back), so this waits for the count;
-# one revision too many that is late itself is found at the next `makes`, or at `no_late_revisions`.
+# makes COUNT WHAT COMMAND...: the command makes exactly COUNT revisions. Some revisions come a moment
+# after the command has returned (an empty file's, which the kernel ends behind its back), so this waits
+# for the count; one revision too many that is late itself is found at the next `makes`, or at
+# `no_late_revisions`.
 last_counted=
 makes() {
 	local count=$1 what=$2 before after
@@ -234,7 +237,7 @@ story() { # FROM TO
 	"$MVCCCTL_BIN" --mount "$MNT" log "$1..$2" 2>&1 | head -n 20 || true
 }
 
-# ---- set-up and clean-up --------------------------------------------------------------------------------
+# ---- set-up and clean-up -------------------------------------------------------------------------------
 
 clean_up() { # DIR: unmounts all below it, ends its daemons, removes it
 	local dir=$1 at lock

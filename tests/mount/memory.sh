@@ -48,7 +48,7 @@ sparse() { # write|check FILE
 			} else {
 				(sysread($f, my $got, 4098) // 0) >= 4096 or die "$file: $mib: $!";
 				substr($got, 0, 4096) eq $want or die "$file: MiB $mib differs";
-				length($got) < 4098 || substr($got, 4096) eq "\0\0" or die "$file: hole at $mib";
+				length($got) < 4098 || substr($got, 4096) eq "\0\0" or die "$mib: no hole";
 			}
 		}
 		close($f) or die "$file: $!";' "$1" "$2"

@@ -1,10 +1,11 @@
 #!/bin/bash
-# What makes a revision, counted for the programs people use: each completed change that a person would name is one.
+# What makes a revision, counted for the programs people use: each completed change that a person would
+# name is one.
 . "$(dirname "$0")/lib.sh"
 setup
 cd "$MNT"
 
-# ---- the shell ------------------------------------------------------------------------------------------
+# ---- the shell -----------------------------------------------------------------------------------------
 
 sh_new() { echo x >f1; }
 sh_over() { echo y >f1; }
@@ -51,7 +52,7 @@ equal "contents" "$(printf 'x\ny\n|a\nb\nc\nd\n|x\nno newline')" "$(cat f3)
 |$(cat f12)"
 rev=$(head_rev)
 
-# ---- programs -------------------------------------------------------------------------------------------
+# ---- programs ------------------------------------------------------------------------------------------
 
 src=$WORK/src
 mkdir "$src"
@@ -103,11 +104,13 @@ equal "cp -a has kept the time and mode" "$(stat -c '%Y %a' "$src/small")" "$(st
 
 # What a revision shows of them: the whole change, never the file without its mode or time.
 rev_c4=$(getfattr --only-values -n user.mvccfs.rev c4)
-equal "the revision of cp -a shows all of it" "$(stat -c '%Y %a %s' c4)" "$(stat -c '%Y %a %s' "@rev/$rev_c4/c4")"
+equal "the revision of cp -a shows all of it" \
+	"$(stat -c '%Y %a %s' c4)" "$(stat -c '%Y %a %s' "@rev/$rev_c4/c4")"
 equal "with its xattrs" "$(getfattr -d c4)" "$(getfattr -d "@rev/$rev_c4/c4" | sed "s|@rev/$rev_c4/||")"
-[ ! -e "@rev/$((rev_c4 - 1))/c4" ] && ok "the revision before has nothing of it" || fail "c4 was there before its revision"
+[ ! -e "@rev/$((rev_c4 - 1))/c4" ] && ok "the revision before has nothing of it" ||
+	fail "c4 was there before its revision"
 
-# ---- many files at a time -------------------------------------------------------------------------------
+# ---- many files at a time ------------------------------------------------------------------------------
 
 mkdir "$src/many"
 for i in $(seq 50); do
@@ -142,7 +145,7 @@ else
 	ok "make: skipped, as there is no make or cc"
 fi
 
-# ---- what makes none ------------------------------------------------------------------------------------
+# ---- what makes none -----------------------------------------------------------------------------------
 
 reads() {
 	cat c7 tar/* >/dev/null
@@ -163,7 +166,7 @@ open_without_writing() {
 }
 write_nothing() { printf '' >>c7; }
 refused() {
-	! mkdir d1 2>/dev/null && ! rmdir tar 2>/dev/null && ! mkdir @rev 2>/dev/null && ! rm nonexistent 2>/dev/null
+	! { mkdir d1 || rmdir tar || mkdir @rev || rm nonexistent; } 2>/dev/null
 }
 makes 0 "reading" reads
 makes 0 "reading history" read_history
@@ -172,15 +175,16 @@ makes 0 "writing nothing" write_nothing
 makes 0 "what was refused" refused
 makes 0 "waiting" sleep 0.3
 
-# ---- one large file -------------------------------------------------------------------------------------
+# ---- one large file ------------------------------------------------------------------------------------
 
 size_mib=${MVCCFS_TEST_LARGE_MIB:-1024}
 large() { dd if="$WORK/large-piece" of=large bs=1M iflag=fullblock count="$size_mib" status=none; }
 mkfifo "$WORK/large-piece"
-# Bytes that do not compress or repeat, and that the test need not store: a cipher's stream, or seq without openssl.
+# Bytes that do not compress or repeat, and that the test need not store: a cipher's stream, or seq
+# without openssl.
 stream() {
 	if command -v openssl >/dev/null; then
-		openssl enc -aes-128-ctr -K 00112233445566778899aabbccddeeff -iv 0 -in /dev/zero 2>/dev/null || true
+		openssl enc -aes-128-ctr -K 0011223344556677 -iv 0 -in /dev/zero 2>/dev/null || true
 	else
 		seq 1000000000
 	fi
@@ -193,10 +197,12 @@ wait $feeder 2>/dev/null || true
 want=$({ stream || true; } 2>/dev/null | head -c "${size_mib}M" | cksum)
 equal "its content" "$want" "$(cksum <large)"
 equal "its content in the newest revision" "$want" "$(cksum <@rev/head/large)"
-[ ! -e "@rev/$(($(head_rev) - 1))/large" ] && ok "no revision shows a part of it" || fail "a revision shows a part of it"
+[ ! -e "@rev/$(($(head_rev) - 1))/large" ] && ok "no revision shows a part of it" ||
+	fail "a revision shows a part of it"
 
+status=$("$MVCCCTL_BIN" --mount "$MNT" status --json | tr -d ' \n')
 equal "mvccctl status names the same revision" "$(head_rev)" \
-	"$("$MVCCCTL_BIN" --mount "$MNT" status --json | tr -d ' \n' | sed -n 's/.*"current":\([0-9]*\).*/\1/p')"
+	"$(sed -n 's/.*"current":\([0-9]*\).*/\1/p' <<<"$status")"
 no_late_revisions
 cd /
 umount_fs

@@ -1,11 +1,11 @@
 #!/bin/bash
-# Everyday tools with live and historical trees side by side: what reads history gets it whole, what walks the live
-# tree does not fall into it, and nothing takes the one for the other.
+# Everyday tools with live and historical trees side by side: what reads history gets it whole, what
+# walks the live tree does not fall into it, and nothing takes the one for the other.
 . "$(dirname "$0")/lib.sh"
 setup
 cd "$MNT"
 
-# ---- a tree, and a later state of it --------------------------------------------------------------------
+# ---- a tree, and a later state of it -------------------------------------------------------------------
 
 mkdir -p proj/sub/deep proj/gone
 echo "first" >proj/f
@@ -48,7 +48,7 @@ mkdir proj/newdir
 now_rev=$(head_rev)
 cp -a proj "$WORK/now"
 
-# ---- reading ----------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------------
 
 same_trees "history is what stood there" "$WORK/then" "$then/proj"
 equal "with modes, owners, times, nlink and sizes" "$copy_listing" "$(listing "$then/proj")"
@@ -72,7 +72,8 @@ equal "a program of history runs" hello "$("$then/proj/run")"
 equal "@rev lists the newest 100 revisions" "$(seq $((now_rev > 100 ? now_rev - 99 : 1)) "$now_rev")" \
 	"$(ls -1 @rev | grep '^[0-9]*$' | sort -n)"
 there=$(for r in $(seq "$now_rev"); do [ ! -d "@rev/$r/proj/sub" ] || echo "$r"; done)
-equal "in every directory those in which it was there" "$there" "$(ls -1 proj/sub/@rev | grep '^[0-9]*$' | sort -n)"
+equal "in every directory those in which it was there" "$there" \
+	"$(ls -1 proj/sub/@rev | grep '^[0-9]*$' | sort -n)"
 succeeds "ls -la of it all" ls -laR "$then"
 equal "SEEK_HOLE: history keeps holes" yes "$([ "$(stat -c %b "$then/proj/sparse")" -lt 1000 ] && echo yes)"
 
@@ -92,7 +93,7 @@ mkdir proj/made
 [ -e "@rev/$next/proj/made" ] && ok "and then it is" || fail "@rev/$next does not exist, at $(head_rev)"
 rmdir proj/made
 
-# ---- changing history ---------------------------------------------------------------------------------------
+# ---- changing history ----------------------------------------------------------------------------------
 
 ro="Read-only file system"
 refuses "writing" "$ro" bash -c "echo x >'$then/proj/f'"
@@ -119,7 +120,7 @@ refuses "ln of history into the live tree" "" ln "$then/proj/f" proj/linked
 [ ! -e proj/linked ] && ok "makes no link" || fail "proj/linked was made"
 same_trees "history has not changed" "$WORK/then" "$then/proj"
 
-# ---- diff, cmp, cp, tar, rsync ----------------------------------------------------------------------------
+# ---- diff, cmp, cp, tar, rsync -------------------------------------------------------------------------
 
 exits "diff -r live history" 1 diff -r --no-dereference proj "$then/proj"
 for name in f large sized; do
@@ -136,9 +137,10 @@ exits "diff -r of two revisions" 1 diff -rq --no-dereference "$then/proj" "@rev/
 equal "the inode number of an unchanged file, in two revisions" "$(stat -c %i "$then/proj/same")" \
 	"$(stat -c %i "@rev/$now_rev/proj/same")"
 equal "two names of one file, then" "$(stat -c %i "$then/proj/same")" "$(stat -c %i "$then/proj/hard")"
-[ "$(stat -c %i "$then/proj/f")" != "$(stat -c %i "@rev/$now_rev/proj/f")" ] && ok "two versions have two numbers" ||
-	fail "two versions share an inode number"
-shared=$(comm -12 <(find proj -printf '%i\n' | sort -u) <(find "$then" "@rev/$now_rev" -printf '%i\n' | sort -u))
+[ "$(stat -c %i "$then/proj/f")" != "$(stat -c %i "@rev/$now_rev/proj/f")" ] &&
+	ok "two versions have two numbers" || fail "two versions share an inode number"
+shared=$(comm -12 <(find proj -printf '%i\n' | sort -u) \
+	<(find "$then" "@rev/$now_rev" -printf '%i\n' | sort -u))
 equal "no inode number is both live and historical" "" "$shared"
 doubles=$(find "$then" "@rev/$now_rev" -type d -printf '%i\n' | sort | uniq -d)
 equal "directories of two revisions are two" "" "$doubles"
@@ -148,7 +150,8 @@ succeeds "restoring with cp" cp "$then/proj/f" proj/f
 equal "has restored" first "$(cat proj/f)"
 equal "and kept the live mode" 600 "$(stat -c %a proj/f)"
 succeeds "restoring with cp -a" cp -a "$then/proj/f" proj/f
-equal "has restored mode, owner and time" "$(stat -c '%a %u:%g %y %s' "$then/proj/f")" "$(stat -c '%a %u:%g %y %s' proj/f)"
+equal "has restored mode, owner and time" "$(stat -c '%a %u:%g %y %s' "$then/proj/f")" \
+	"$(stat -c '%a %u:%g %y %s' proj/f)"
 equal "and xattrs" "$(getfattr -d "$then/proj/f" | sed 1d)" "$(getfattr -d proj/f | sed 1d)"
 succeeds "restoring what went" cp -a "$then/proj/run" proj/run
 succeeds "restoring a directory with cp -a" cp -a "$then/proj" restored
@@ -176,7 +179,7 @@ else
 	ok "rsync: skipped, as there is none"
 fi
 
-# ---- what walks ---------------------------------------------------------------------------------------------
+# ---- what walks ----------------------------------------------------------------------------------------
 
 equal "find" "" "$(find . -name '@*')"
 equal "find counts each file once" "$(find "$WORK/now" | wc -l)" "$(find proj | wc -l)"
@@ -190,7 +193,8 @@ equal "tar of the live tree has no history" "" "$(tar -cf - . | tar -tf - | grep
 
 # git: no history among its files, and a good eye for changes.
 if command -v git >/dev/null; then
-	export GIT_CONFIG_NOSYSTEM=1 HOME=$WORK GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+	export GIT_CONFIG_NOSYSTEM=1 HOME=$WORK
+	export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
 	rm -f proj/fifo
 	succeeds "git init, add, commit" bash -c "cd proj && git init -q && git add -A && git commit -qm one"
 	equal "git status is clean" "" "$(git -C proj status --porcelain)"
@@ -232,7 +236,8 @@ echo 2 >two/f
 refuses "under its new name it was not there then" "No such file or directory" ls "two/@rev/$r1/"
 equal "under its old name it was" 1 "$(cat "@rev/$r1/one/f")"
 
-equal "df of history is df of the mount" "$(df --output=size . | tail -1)" "$(df --output=size "$then" | tail -1)"
+equal "df of history is df of the mount" "$(df --output=size . | tail -1)" \
+	"$(df --output=size "$then" | tail -1)"
 cd /
 umount_fs
 mount_fs
