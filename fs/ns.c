@@ -265,40 +265,10 @@ static int expect_exists(struct mvcc_txn *txn, uint64_t ino)
 	return err;
 }
 
-/* Reads that the commit validates. */
-static int get_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t *ino, uint8_t *type)
+/* Reads in a transaction that its commit validates. */
+static struct ns_src validated(struct mvcc_txn *txn)
 {
-	struct mvcc_item item = { 0 };
-	struct buf key = { 0 };
-	int err;
-
-	err = row_dirent_key(&key, dir, name);
-	if (!err)
-		err = mvcc_txn_get(txn, slice_buf(&key), &item);
-	if (!err)
-		err = row_dirent_decode(item.value, ino, type);
-	mvcc_item_release(&item);
-	buf_release(&key);
-	return err;
-}
-
-static int get_row(struct mvcc_txn *txn, uint64_t ino, struct held_row *out)
-{
-	struct held_row held = { 0 };
-	struct buf key = { 0 };
-	int err;
-
-	err = row_inode_key(&key, ino);
-	if (!err)
-		err = mvcc_txn_get(txn, slice_buf(&key), &held.item);
-	if (!err)
-		err = row_inode_decode(held.item.value, &held.row);
-	buf_release(&key);
-	if (err)
-		held_row_release(&held);
-	else
-		*out = held;
-	return err;
+	return (struct ns_src){ .txn = txn, .validate = true };
 }
 
 /* A directory that gets a name: it must be one, and must still be there at commit. */
@@ -439,7 +409,7 @@ static int make_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	err = need_dir(txn, m->dir, &parent);
 	if (err)
 		return err;
-	err = get_dirent(txn, m->dir, m->name, &other, &type);
+	err = src_dirent(validated(txn), m->dir, m->name, &other, &type);
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
 	if (parent.mode & S_ISGID) {
@@ -533,10 +503,10 @@ static int link_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	err = need_dir(txn, l->dir, &parent);
 	if (err)
 		return err;
-	err = get_dirent(txn, l->dir, l->name, &other, &type);
+	err = src_dirent(validated(txn), l->dir, l->name, &other, &type);
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
-	err = get_row(txn, l->ino, &held);
+	err = src_row(validated(txn), l->ino, &held);
 	if (!err && S_ISDIR(held.row.mode))
 		err = -EPERM;
 	if (!err && held.row.nlink >= NS_LINK_MAX)
@@ -624,7 +594,7 @@ static int drop_file_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, 
 	struct buf key = { 0 }, first = { 0 };
 	int err;
 
-	err = get_row(txn, ino, &held);
+	err = src_row(validated(txn), ino, &held);
 	if (err)
 		return err;
 	*last = held.row.nlink <= 1;
@@ -659,7 +629,7 @@ static int drop_dir(struct mvcc_txn *txn, uint64_t ino)
 	struct buf key = { 0 };
 	int err;
 
-	err = get_row(txn, ino, &held);
+	err = src_row(validated(txn), ino, &held);
 	if (!err)
 		err = need_empty(txn, ino);
 	if (!err)
@@ -687,7 +657,7 @@ static int remove_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	uint8_t type;
 	int err;
 
-	err = get_dirent(txn, r->dir, r->name, &ino, &type);
+	err = src_dirent(validated(txn), r->dir, r->name, &ino, &type);
 	if (err)
 		return err;
 	if (ino != r->ino)
@@ -830,7 +800,7 @@ static int move_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint6
 	struct held_row held = { 0 };
 	int err;
 
-	err = get_row(txn, ino, &held);
+	err = src_row(validated(txn), ino, &held);
 	if (err)
 		return err;
 	if (held.row.parent == from_dir && slice_eq(held.row.name, from)) {
@@ -857,7 +827,7 @@ static int need_outside(struct mvcc_txn *txn, uint64_t ino, uint64_t dir)
 	while (!err && dir != NS_ROOT) {
 		if (dir == ino)
 			return -EINVAL;
-		err = get_row(txn, dir, &held);
+		err = src_row(validated(txn), dir, &held);
 		if (!err)
 			dir = held.row.parent;
 		held_row_release(&held);
@@ -876,12 +846,12 @@ static int rename_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	bool dir, other_dir;
 	int err;
 
-	err = get_dirent(txn, r->from_dir, r->from, &ino, &type);
+	err = src_dirent(validated(txn), r->from_dir, r->from, &ino, &type);
 	if (!err)
 		err = need_dir(txn, r->to_dir, &to_parent);
 	if (err)
 		return err;
-	err = get_dirent(txn, r->to_dir, r->to, &other, &other_type);
+	err = src_dirent(validated(txn), r->to_dir, r->to, &other, &other_type);
 	if (err && err != -ENOENT)
 		return err;
 	if (ino != r->ino || other != r->other)
@@ -1115,7 +1085,7 @@ static int setattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	struct row_inode *row = &held.row;
 	int err;
 
-	err = get_row(txn, s->ino, &held);
+	err = src_row(validated(txn), s->ino, &held);
 	if (err)
 		return err;
 	if (s->what & NS_SET_SIZE) {
@@ -1237,7 +1207,7 @@ static int xattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	struct held_row held = { 0 };
 	int err;
 
-	err = get_row(txn, x->ino, &held);
+	err = src_row(validated(txn), x->ino, &held);
 	if (!err)
 		err = xattr_in(txn, x);
 	if (!err) {
@@ -1366,7 +1336,7 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	if (r->create) {
 		err = need_dir(txn, row.parent, &parent);
 		if (!err)
-			err = get_dirent(txn, row.parent, row.name, &other, &type);
+			err = src_dirent(validated(txn), row.parent, row.name, &other, &type);
 		if (err != -ENOENT)
 			return err == -ENOTDIR ?
 				       0 :
@@ -1380,7 +1350,7 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 			err = touch_dir(txn, row.parent, row.btime_ns, 0);
 		return err ? err : put_row(txn, r->ino, &row);
 	}
-	err = get_row(txn, r->ino, &held);
+	err = src_row(validated(txn), r->ino, &held);
 	if (err)
 		return err == -ENOENT ? 0 : err;
 	row.nlink = held.row.nlink;

@@ -10,13 +10,17 @@
 
 int src_get(struct ns_src src, struct slice key, struct mvcc_item *out)
 {
-	return src.txn ? mvcc_txn_peek(src.txn, key, out) : mvcc_get(src.view, key, out);
+	if (!src.txn)
+		return mvcc_get(src.view, key, out);
+	return src.validate ? mvcc_txn_get(src.txn, key, out) : mvcc_txn_peek(src.txn, key, out);
 }
 
 int src_cursor(struct ns_src src, struct slice start, struct slice end, struct mvcc_cursor **out)
 {
-	return src.txn ? mvcc_txn_peek_cursor_open(src.txn, start, end, out) :
-			 mvcc_cursor_open(src.view, start, end, out);
+	if (!src.txn)
+		return mvcc_cursor_open(src.view, start, end, out);
+	return src.validate ? mvcc_txn_cursor_open(src.txn, start, end, out) :
+			      mvcc_txn_peek_cursor_open(src.txn, start, end, out);
 }
 
 int src_row(struct ns_src src, uint64_t ino, struct held_row *out)

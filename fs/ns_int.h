@@ -14,6 +14,7 @@
 struct ns_src {
 	struct mvcc_view *view; /* one of the two is set */
 	struct mvcc_txn *txn;
+	bool validate; /* of a transaction: what is read must still hold at commit */
 };
 
 /* An inode's row with the memory its slices borrow. Release with held_row_release(). */
