@@ -260,6 +260,8 @@ int inode_load_locked(struct ns_inode *n)
 void inode_attr(const struct ns_inode *n, struct ns_attr *out)
 {
 	row_to_attr(n->ino, &n->row, &n->base, out);
+	if (n->cut == 0)
+		out->alloc = 0; /* emptied; the extents go with the commit */
 	/* What is not stored yet will be: count it, as du on any disk does. */
 	if (!n->row.inlined)
 		out->alloc += (uint64_t)n->dirty_pages * NS_PAGE;
