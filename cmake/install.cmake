@@ -2,14 +2,10 @@
 # system's /usr.
 set(mvccfs_public_headers mvcc/mvcc.h mvcc/engine.h mvcc/bytes.h mvcc/error.h)
 
-if(TARGET mvccfs)
-	install(TARGETS mvccfs RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
-	set(link "\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SBINDIR}/mount.fuse.mvccfs")
-	install(CODE "file(CREATE_LINK mvccfs \"${link}\" SYMBOLIC)\nmessage(STATUS \"Installing: ${link}\")")
-endif()
-if(TARGET mvccctl)
-	install(TARGETS mvccctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-endif()
+install(TARGETS mvccfs RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
+set(link "\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SBINDIR}/mount.fuse.mvccfs")
+install(CODE "file(CREATE_LINK mvccfs \"${link}\" SYMBOLIC)\nmessage(STATUS \"Installing: ${link}\")")
+install(TARGETS mvccctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 install(TARGETS mvcc mvcc_shared
 	ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
