@@ -66,7 +66,9 @@ struct mount {
 	struct call *parked, **parked_end; /* park_lock, as the rest */
 	bool room_asked, stop;
 	pthread_t parker;
-	_Atomic uint64_t nparked; /* calls put aside, ever */
+	unsigned nwaits;           /* park_lock; completions the store owes us */
+	pthread_cond_t waits_over; /* nwaits is 0 */
+	_Atomic uint64_t nparked;  /* calls put aside, ever */
 };
 
 /* What an open file or directory is, behind fi->fh. */
@@ -272,16 +274,23 @@ static int live_entry(struct mount *m, const struct ns_attr *attr, struct fuse_e
 	return 0;
 }
 
+/* Takes back a lookup whose reply nobody was there to take. The request is gone by then. */
+static void forget_entry(struct mount *m, const struct fuse_entry_param *e)
+{
+	node_forget(&m->nodes, e->ino == FUSE_ROOT_ID ? m->nodes.root : (struct node *)(uintptr_t)e->ino, 1);
+}
+
 static void reply_live_entry(fuse_req_t req, int err, const struct ns_attr *attr)
 {
+	struct mount *m = mount_of(req);
 	struct fuse_entry_param e;
 
 	if (!err)
-		err = live_entry(mount_of(req), attr, &e);
+		err = live_entry(m, attr, &e);
 	if (err)
 		reply_err(req, err);
 	else if (fuse_reply_entry(req, &e) == -ENOENT)
-		node_forget(&mount_of(req)->nodes, node_of(req, e.ino), 1);
+		forget_entry(m, &e);
 }
 
 static void reply_absent(fuse_req_t req)
@@ -365,12 +374,10 @@ static int revdir_lookup(struct mount *m, struct node *revdir, const char *name,
 		err = ns_at_walk(view, slice_buf(&path), &ino);
 	if (err == -ENOTDIR)
 		err = -ENOENT;
+	/* The path of any directory but the root may change, and with it what its names here mean. */
 	if (!err)
-		err = past_entry(m, view, ino, revdir, name, moving ? 0 : FOREVER, e);
-	if (!err && !S_ISDIR(e->attr.st_mode)) {
-		/* A file stood at the path of what is a directory now: `D/@rev/N` is that file. */
-		e->entry_timeout = moving ? 0 : FOREVER;
-	}
+		err = past_entry(m, view, ino, revdir, name, revdir->ino == NS_ROOT && !moving ? FOREVER : 0,
+				 e);
 	mvcc_view_close(view);
 	buf_release(&path);
 	return err;
@@ -445,7 +452,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!err) {
 		if (fuse_reply_entry(req, &e) == -ENOENT)
-			node_forget(&m->nodes, node_of(req, e.ino), 1);
+			forget_entry(m, &e);
 	} else if (err == -ENOENT && dir->kind != NODE_REVDIR) {
 		reply_absent(req);
 	} else {
@@ -482,6 +489,25 @@ static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	fuse_reply_attr(req, &st, FOREVER);
 }
 
+/* Both permissions: the kernel has asked those shown, this asks today's. */
+static int need_readable(fuse_req_t req, struct mvcc_view *view, uint64_t ino)
+{
+	struct mount *m = mount_of(req);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct past_who who = { .uid = ctx->uid, .gid = ctx->gid };
+	gid_t groups[256];
+	int n;
+
+	if (!m->config->revperm_both)
+		return 0;
+	n = fuse_req_getgroups(req, sizeof(groups) / sizeof(groups[0]), groups);
+	if (n > (int)(sizeof(groups) / sizeof(groups[0])))
+		n = (int)(sizeof(groups) / sizeof(groups[0]));
+	who.groups = groups;
+	who.ngroups = n > 0 ? (unsigned)n : 0;
+	return past_may_read(m->ns, view, ino, &who);
+}
+
 static void op_readlink(fuse_req_t req, fuse_ino_t id)
 {
 	struct mount *m = mount_of(req);
@@ -494,6 +520,8 @@ static void op_readlink(fuse_req_t req, fuse_ino_t id)
 		err = ns_readlink(m->ns, node->ino, &target);
 	} else {
 		err = mvcc_view_open(m->db, node->rev, &view);
+		if (!err)
+			err = need_readable(req, view, node->ino);
 		if (!err)
 			err = ns_at_readlink(view, node->ino, &target);
 		mvcc_view_close(view);
@@ -535,6 +563,14 @@ static void *copy_bytes(const void *data, size_t len)
 	return copy;
 }
 
+static void call_free(struct call *c)
+{
+	free((void *)(uintptr_t)c->name);
+	free((void *)(uintptr_t)c->name2);
+	free((void *)(uintptr_t)c->data);
+	free(c);
+}
+
 static struct call *call_copy(const struct call *c)
 {
 	struct call *copy = malloc(sizeof(*copy));
@@ -546,15 +582,11 @@ static struct call *call_copy(const struct call *c)
 	copy->name = copy_bytes(c->name, c->name ? strlen(c->name) + 1 : 0);
 	copy->name2 = copy_bytes(c->name2, c->name2 ? strlen(c->name2) + 1 : 0);
 	copy->data = copy_bytes(c->data, c->len);
+	if ((c->name && !copy->name) || (c->name2 && !copy->name2) || (c->data && !copy->data)) {
+		call_free(copy);
+		return NULL;
+	}
 	return copy;
-}
-
-static void call_free(struct call *c)
-{
-	free((void *)(uintptr_t)c->name);
-	free((void *)(uintptr_t)c->name2);
-	free((void *)(uintptr_t)c->data);
-	free(c);
 }
 
 /* Called by the store, from one of its threads: only wakes the one that runs what is parked. */
@@ -565,6 +597,8 @@ static void room_again(void *arg)
 	pthread_mutex_lock(&m->park_lock);
 	m->room_asked = false;
 	pthread_cond_signal(&m->park_wake);
+	if (--m->nwaits == 0)
+		pthread_cond_broadcast(&m->waits_over);
 	pthread_mutex_unlock(&m->park_lock);
 }
 
@@ -583,6 +617,7 @@ static void *parker_main(void *arg)
 		if (!m->stop && !mvcc_has_room(m->db)) {
 			if (!m->room_asked) {
 				m->room_asked = true;
+				m->nwaits++;
 				pthread_mutex_unlock(&m->park_lock);
 				if (mvcc_on_room(m->db, room_again, m))
 					room_again(m);
@@ -918,7 +953,7 @@ static void run_create(struct call *c)
 		/* The caller was interrupted: nobody will close this. */
 		ns_file_close(h->file);
 		handle_free(h);
-		node_forget(&m->nodes, node_of(c->req, e.ino), 1);
+		forget_entry(m, &e);
 	}
 }
 
@@ -935,25 +970,6 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	};
 
 	dispatch_name(&c);
-}
-
-/* Both permissions: the kernel has asked those shown, this asks today's. */
-static int need_readable(fuse_req_t req, struct mvcc_view *view, uint64_t ino)
-{
-	struct mount *m = mount_of(req);
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	struct past_who who = { .uid = ctx->uid, .gid = ctx->gid };
-	gid_t groups[256];
-	int n;
-
-	if (!m->config->revperm_both)
-		return 0;
-	n = fuse_req_getgroups(req, sizeof(groups) / sizeof(groups[0]), groups);
-	if (n > (int)(sizeof(groups) / sizeof(groups[0])))
-		n = (int)(sizeof(groups) / sizeof(groups[0]));
-	who.groups = groups;
-	who.ngroups = n > 0 ? (unsigned)n : 0;
-	return past_may_read(m->ns, view, ino, &who);
 }
 
 static int open_past_file(fuse_req_t req, struct node *node, struct fuse_file_info *fi)
@@ -1071,33 +1087,30 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struc
 	free(data);
 }
 
-/* A request that waits for the disk: answered by the store's sync thread, or by an interrupt before. */
+/*
+ * A request that waits for the disk, answered from the store's sync thread. As on any disk it is not
+ * interrupted: there are databases for which an fsync that failed, also with EINTR, is the end.
+ */
 struct sync_wait {
+	struct mount *m;
 	fuse_req_t req;
-	atomic_bool answered;
 	size_t written; /* of a write; 0 for fsync */
 };
 
 static void sync_done(void *arg, int err)
 {
 	struct sync_wait *w = arg;
+	struct mount *m = w->m;
 
-	if (!atomic_exchange(&w->answered, true)) {
-		fuse_req_interrupt_func(w->req, NULL, NULL);
-		if (!err && w->written)
-			fuse_reply_write(w->req, w->written);
-		else
-			reply_err(w->req, err);
-	}
+	if (!err && w->written)
+		fuse_reply_write(w->req, w->written);
+	else
+		reply_err(w->req, err);
 	free(w);
-}
-
-static void sync_interrupted(fuse_req_t req, void *arg)
-{
-	struct sync_wait *w = arg;
-
-	if (!atomic_exchange(&w->answered, true))
-		fuse_reply_err(req, EINTR);
+	pthread_mutex_lock(&m->park_lock);
+	if (--m->nwaits == 0)
+		pthread_cond_broadcast(&m->waits_over);
+	pthread_mutex_unlock(&m->park_lock);
 }
 
 static void reply_when_synced(fuse_req_t req, mvcc_rev_t rev, size_t written)
@@ -1110,9 +1123,10 @@ static void reply_when_synced(fuse_req_t req, mvcc_rev_t rev, size_t written)
 		reply_err(req, -ENOMEM);
 		return;
 	}
-	*w = (struct sync_wait){ .req = req, .written = written };
-	if (!written)
-		fuse_req_interrupt_func(req, sync_interrupted, w);
+	*w = (struct sync_wait){ .m = m, .req = req, .written = written };
+	pthread_mutex_lock(&m->park_lock);
+	m->nwaits++;
+	pthread_mutex_unlock(&m->park_lock);
 	err = mvcc_sync_async(m->db, rev, sync_done, w);
 	if (err)
 		sync_done(w, err);
@@ -1630,6 +1644,8 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t 
 	} else if (node->kind == NODE_PAST_DIR || node->kind == NODE_PAST_FILE) {
 		err = mvcc_view_open(m->db, node->rev, &view);
 		if (!err)
+			err = need_readable(req, view, node->ino);
+		if (!err)
 			err = ns_at_getxattr(view, node->ino, name, &value);
 		mvcc_view_close(view);
 	}
@@ -1649,6 +1665,8 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 		err = ns_listxattr(m->ns, node->ino, &names);
 	} else if (node->kind == NODE_PAST_DIR || node->kind == NODE_PAST_FILE) {
 		err = mvcc_view_open(m->db, node->rev, &view);
+		if (!err)
+			err = need_readable(req, view, node->ino);
 		if (!err)
 			err = ns_at_listxattr(view, node->ino, &names);
 		mvcc_view_close(view);
@@ -1725,8 +1743,10 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	/*
 	 * No writeback cache: see docs/decisions.md. Pages are dropped when we say so, not whenever a
 	 * time stamp looks new: otherwise each write would throw away what was just written.
+	 * Set-id bits are cleared by the kernel, with a SETATTR: libfuse would promise that we do it.
 	 */
-	conn->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE);
+	conn->want &=
+		~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_HANDLE_KILLPRIV);
 	conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_CACHE_SYMLINKS |
 				       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC);
 	conn->max_write = WRITE_MAX;
@@ -1886,6 +1906,10 @@ static int serve(struct mount *m)
 	pthread_cond_signal(&m->park_wake);
 	pthread_mutex_unlock(&m->park_lock);
 	pthread_join(m->parker, NULL);
+	pthread_mutex_lock(&m->park_lock);
+	while (m->nwaits)
+		pthread_cond_wait(&m->waits_over, &m->park_lock);
+	pthread_mutex_unlock(&m->park_lock);
 	return err;
 }
 
@@ -1927,6 +1951,7 @@ int mount_serve(const struct mount_config *config)
 	pthread_mutex_init(&m->comm_lock, NULL);
 	pthread_mutex_init(&m->park_lock, NULL);
 	pthread_cond_init(&m->park_wake, NULL);
+	pthread_cond_init(&m->waits_over, NULL);
 	m->db_fd = open(config->db_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	err = m->db_fd < 0 ? -errno : 0;
 	if (!err)
@@ -1950,6 +1975,7 @@ out:
 	pthread_mutex_destroy(&m->comm_lock);
 	pthread_mutex_destroy(&m->park_lock);
 	pthread_cond_destroy(&m->park_wake);
+	pthread_cond_destroy(&m->waits_over);
 	free(m);
 	return err;
 }

@@ -548,6 +548,8 @@ int ns_link(struct ns *ns, const struct ns_who *who, uint64_t ino, uint64_t dir,
 	}
 	lock_set(ns, &locks, (uint64_t[]){ ino, dir }, 2);
 	err = change_run(&c, link_body, &l);
+	if (!err)
+		err = inode_names_locked(ns, ino);
 	unlock_set(ns, &locks);
 	return err ? err : ns_getattr(ns, ino, out);
 }
@@ -768,6 +770,8 @@ static int remove_name(struct ns *ns, const struct ns_who *who, uint64_t dir, st
 				err = keep_open_file(ns, r.ino, c.rev, gone);
 			}
 		}
+		if (!err && !r.last)
+			err = inode_names_locked(ns, r.ino);
 		unlock_set(ns, &locks);
 	} while (err == -ESTALE);
 	return err;
@@ -968,6 +972,10 @@ int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 			err = keep_open_file(ns, r.other, c.rev, gone);
 		else if (!err && r.last && r.other && gone)
 			*gone = (struct ns_gone){ r.other, c.rev };
+		if (!err && !r.nothing)
+			err = inode_names_locked(ns, r.ino);
+		if (!err && !r.nothing && !r.last)
+			err = inode_names_locked(ns, r.other);
 		unlock_set(ns, &locks);
 	} while (err == -ESTALE);
 	return err;

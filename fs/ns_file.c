@@ -259,12 +259,16 @@ int inode_load_locked(struct ns_inode *n)
 
 void inode_attr(const struct ns_inode *n, struct ns_attr *out)
 {
+	uint64_t stored;
+
 	row_to_attr(n->ino, &n->row, &n->base, out);
-	if (n->cut == 0)
-		out->alloc = 0; /* emptied; the extents go with the commit */
-	/* What is not stored yet will be: count it, as du on any disk does. */
-	if (!n->row.inlined)
-		out->alloc += (uint64_t)n->dirty_pages * NS_PAGE;
+	/* What is not stored yet will be: count it, as du on any disk does. The kernel keeps what it is told. */
+	stored = n->row.inlined ? n->content.len : n->cut == 0 ? 0 : n->row.alloc;
+	out->alloc = stored + (uint64_t)n->dirty_pages * NS_PAGE;
+	if (out->alloc > (n->row.size + NS_PAGE - 1) / NS_PAGE * NS_PAGE)
+		out->alloc = (n->row.size + NS_PAGE - 1) / NS_PAGE * NS_PAGE;
+	if (n->row.size <= NS_INLINE_MAX)
+		out->alloc = n->row.size;
 	if (n->gone.rev)
 		out->nlink = 0;
 }
@@ -348,6 +352,34 @@ int inode_gone_locked(struct ns_inode *n, struct ns_gone gone)
 	set_gone(n, gone);
 	err = inode_load_locked(n);
 	n->row.nlink = 0;
+	return err;
+}
+
+int inode_names_locked(struct ns *ns, uint64_t ino)
+{
+	struct ns_inode *n = ino ? inode_find(ns, ino) : NULL;
+	struct held_row held = { 0 };
+	struct mvcc_view *view = NULL;
+	int err = 0;
+
+	if (n && n->loaded && !n->pending && !n->gone.rev) {
+		err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+		if (!err)
+			err = src_row((struct ns_src){ .view = view }, ino, &held);
+		if (!err)
+			err = buf_copy(&n->name, held.row.name);
+		if (!err) {
+			n->row.name = slice_buf(&n->name);
+			n->row.parent = held.row.parent;
+			n->row.nlink = held.row.nlink;
+			if (n->row.ctime_ns < held.row.ctime_ns)
+				n->row.ctime_ns = held.row.ctime_ns;
+		}
+		held_row_release(&held);
+		mvcc_view_close(view);
+	}
+	if (n)
+		inode_put(n);
 	return err;
 }
 
@@ -1018,8 +1050,12 @@ static int content_commit(struct ns_inode *n)
 	err = inode_uninline(n);
 	if (!err)
 		err = inode_txn_locked(n);
-	for (size_t i = 0; !err && i < n->nchunks; i++)
-		err = chunk_stage(n, &n->chunks[i]);
+	/* What is in the transaction stays there if the commit fails: it is not staged again by the next try. */
+	while (!err && n->nchunks) {
+		err = chunk_stage(n, &n->chunks[n->nchunks - 1]);
+		if (!err)
+			chunk_remove(n, n->nchunks - 1);
+	}
 	return err;
 }
 

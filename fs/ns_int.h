@@ -204,6 +204,12 @@ int settle_name(struct ns *ns, uint64_t dir, struct slice name);
 /* Marks an open inode as gone. Caller holds its stripe lock exclusively. */
 int inode_gone_locked(struct ns_inode *n, struct ns_gone gone);
 
+/*
+ * The names of an inode were changed in the store: one that is dirty takes them over, or it would put
+ * the old ones back. Caller holds its stripe lock exclusively.
+ */
+int inode_names_locked(struct ns *ns, uint64_t ino);
+
 /* Makes a pending inode gone that never came into a revision, and takes its name away. */
 void inode_discard_locked(struct ns_inode *n);
 
