@@ -589,6 +589,13 @@ static struct call *call_copy(const struct call *c)
 	return copy;
 }
 
+/* The store has given a completion it owed. Caller holds park_lock. */
+static void wait_over_locked(struct mount *m)
+{
+	if (--m->nwaits == 0)
+		pthread_cond_broadcast(&m->waits_over);
+}
+
 /* Called by the store, from one of its threads: only wakes the one that runs what is parked. */
 static void room_again(void *arg)
 {
@@ -597,8 +604,7 @@ static void room_again(void *arg)
 	pthread_mutex_lock(&m->park_lock);
 	m->room_asked = false;
 	pthread_cond_signal(&m->park_wake);
-	if (--m->nwaits == 0)
-		pthread_cond_broadcast(&m->waits_over);
+	wait_over_locked(m);
 	pthread_mutex_unlock(&m->park_lock);
 }
 
@@ -1108,8 +1114,7 @@ static void sync_done(void *arg, int err)
 		reply_err(w->req, err);
 	free(w);
 	pthread_mutex_lock(&m->park_lock);
-	if (--m->nwaits == 0)
-		pthread_cond_broadcast(&m->waits_over);
+	wait_over_locked(m);
 	pthread_mutex_unlock(&m->park_lock);
 }
 
