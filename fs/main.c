@@ -77,6 +77,12 @@ __attribute__((format(printf, 1, 2))) static void complain(const char *format, .
 
 enum { KEY_IGNORE = 1, MS_MAX = 86400000 };
 
+/* FUSE_OPT_KEY() without its negated literal, of which clang warns in our code. */
+#define IGNORED(text)                      \
+	{                                  \
+		text, UINT_MAX, KEY_IGNORE \
+	}
+
 static const struct fuse_opt option_spec[] = {
 	OPTION("db=%s", db),
 	OPTION("commit_ms=%s", commit_ms_text),
@@ -98,20 +104,20 @@ static const struct fuse_opt option_spec[] = {
 	OPTION("-V", version),
 	OPTION("--version", version),
 	/* Words of fstab that are mount(8)'s business. */
-	FUSE_OPT_KEY("defaults", KEY_IGNORE),
-	FUSE_OPT_KEY("auto", KEY_IGNORE),
-	FUSE_OPT_KEY("noauto", KEY_IGNORE),
-	FUSE_OPT_KEY("user", KEY_IGNORE),
-	FUSE_OPT_KEY("nouser", KEY_IGNORE),
-	FUSE_OPT_KEY("users", KEY_IGNORE),
-	FUSE_OPT_KEY("owner", KEY_IGNORE),
-	FUSE_OPT_KEY("group", KEY_IGNORE),
-	FUSE_OPT_KEY("nofail", KEY_IGNORE),
-	FUSE_OPT_KEY("_netdev", KEY_IGNORE),
-	FUSE_OPT_KEY("rw", KEY_IGNORE),
+	IGNORED("defaults"),
+	IGNORED("auto"),
+	IGNORED("noauto"),
+	IGNORED("user"),
+	IGNORED("nouser"),
+	IGNORED("users"),
+	IGNORED("owner"),
+	IGNORED("group"),
+	IGNORED("nofail"),
+	IGNORED("_netdev"),
+	IGNORED("rw"),
 	/* Given by mount(8) to its helpers. */
-	FUSE_OPT_KEY("-n", KEY_IGNORE),
-	FUSE_OPT_KEY("-v", KEY_IGNORE),
+	IGNORED("-n"),
+	IGNORED("-v"),
 	FUSE_OPT_END,
 };
 
