@@ -1,6 +1,6 @@
 # Where everything goes. mount(8) looks for mount.fuse.mvccfs in /sbin, which is the default sbindir of a
 # system's /usr.
-set(mvccfs_public_headers mvcc/mvcc.h mvcc/engine.h mvcc/bytes.h mvcc/error.h)
+set(mvccfs_public_headers mvcc/mvcc.h mvcc/keep.h mvcc/lease.h mvcc/watch.h mvcc/request.h mvcc/check.h mvcc/engine.h mvcc/bytes.h mvcc/error.h)
 
 install(TARGETS mvccfs RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
 set(link "\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SBINDIR}/mount.fuse.mvccfs")

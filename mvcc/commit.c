@@ -515,11 +515,8 @@ static int encode_head_locked(struct mvcc_txn *txn, mvcc_rev_t rev, int64_t time
 
 static int64_t time_locked(struct mvcc *db)
 {
-	struct timespec ts;
-	int64_t now;
+	int64_t now = wall_ns(db);
 
-	clock_gettime(CLOCK_REALTIME, &ts);
-	now = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 	return now > db->last_time_ns ? now : db->last_time_ns;
 }
 

@@ -15,6 +15,7 @@ static const struct {
 	{ MVCC_EFORMAT, EINVAL, "the database has an unknown format" },
 	{ MVCC_ELOCKED, EBUSY, "another process has the database open" },
 	{ MVCC_ENODB, ENOTEMPTY, "not a database, and not empty" },
+	{ MVCC_ENOLEASE, ENOENT, "there is no such lease" },
 };
 
 int mvcc_errno(int err)

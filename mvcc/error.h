@@ -15,6 +15,7 @@ enum {
 	MVCC_EFORMAT = -2005,    /* the database has a format this program does not know   EINVAL */
 	MVCC_ELOCKED = -2006,    /* another process has the database open                  EBUSY  */
 	MVCC_ENODB = -2007,      /* the path holds something that is no database           ENOTEMPTY */
+	MVCC_ENOLEASE = -2008,   /* there is no such lease                                 ENOENT */
 };
 
 #pragma GCC visibility push(default)

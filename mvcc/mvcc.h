@@ -6,6 +6,9 @@
  * transactions are optimistic and can really be aborted. Keys and values are arbitrary bytes, keys of
  * 1 to MVCC_KEY_MAX bytes. The engine underneath is chosen by the caller (engine.h).
  *
+ * Topics of their own: keep.h (compaction, pins, retention), lease.h, watch.h, request.h (if/then/else),
+ * check.h (hash, checkpoint, verify, restore).
+ *
  * Every function may be called from any thread, on any number of stores in one process. A single
  * view, cursor, transaction or log reader serves one thread at a time.
  *
@@ -26,6 +29,7 @@
 
 typedef uint64_t mvcc_rev_t;
 typedef uint64_t mvcc_blob_t;
+typedef uint64_t mvcc_lease_t; /* 0 is no lease */
 
 #define MVCC_REV_LATEST ((mvcc_rev_t)0) /* "the newest commit" where a revision is asked for */
 #define MVCC_REV_FIRST ((mvcc_rev_t)1)  /* a fresh store stands at revision 1, and is empty */
@@ -49,6 +53,12 @@ struct mvcc_options {
 	unsigned sync_ms;              /* unsynced commits reach the disk after at most this; 0 is 1000 */
 	uint64_t reserve_bytes;        /* free disk kept for deletes and draining; 0 is by size of the disk */
 	bool create;                   /* false: an absent database is -ENOENT */
+	uint64_t
+		compact_bytes_per_s; /* the rate at which compaction rewrites; 0 is 64 MiB, UINT64_MAX no limit */
+	bool manual_upkeep;          /* no thread for compaction, retention and expiry: call mvcc_upkeep() */
+	/* The time on the wall, in ns since 1970 UTC, for commits, leases and retention. NULL: the system's. */
+	int64_t (*clock)(void *arg);
+	void *clock_arg;
 	/* Fills revision 1 of a fresh store; NULL: it is empty. */
 	int (*init)(void *arg, struct mvcc_txn *txn);
 	void *init_arg;
@@ -108,6 +118,7 @@ struct mvcc_item {
 	mvcc_rev_t create_rev; /* the put that began this generation */
 	mvcc_rev_t mod_rev;    /* the last put up to the view's revision; 0 for a transaction's own */
 	uint64_t version;      /* puts since the generation began; 1 at creation */
+	mvcc_lease_t lease;    /* 0: none */
 	struct slice value;
 	const mvcc_blob_t *blobs; /* the blobs the record refers to */
 	size_t nblobs;
@@ -142,12 +153,33 @@ struct mvcc_row {
 struct mvcc_rows {
 	struct mvcc_row *rows;
 	size_t n;
-	bool more; /* the limit cut rows off */
+	bool more;      /* the limit cut rows off */
+	uint64_t count; /* with MVCC_RANGE_COUNT: how many rows match, whatever the limit */
 };
 
-/* The first `limit` rows (0: all) of start <= key < end, in key order. */
-MVCC_API int mvcc_range(struct mvcc_view *view, struct slice start, struct slice end, size_t limit,
-			struct mvcc_rows *out);
+enum mvcc_sort { MVCC_SORT_KEY, MVCC_SORT_VERSION, MVCC_SORT_CREATE, MVCC_SORT_MOD, MVCC_SORT_VALUE };
+
+enum {
+	MVCC_RANGE_COUNT = 1,      /* count all that match; else counting stops with the limit */
+	MVCC_RANGE_COUNT_ONLY = 2, /* nothing but the count */
+	MVCC_RANGE_KEYS = 4,       /* no values and blobs */
+	MVCC_RANGE_DESCENDING = 8,
+};
+
+/* All zero: every row, in key order. Rows that sort alike stand in key order. */
+struct mvcc_range_opt {
+	size_t limit; /* 0: none */
+	unsigned flags;
+	enum mvcc_sort sort;
+	mvcc_rev_t min_mod, max_mod, min_create, max_create; /* only rows within; 0: no bound */
+};
+
+/*
+ * The rows of start <= key < end (an empty `end`: to the last key) that match. `opt` may be NULL. In key order it
+ * reads no further than the limit; another order reads the whole range, and keeps no more rows than the limit.
+ */
+MVCC_API int mvcc_range(struct mvcc_view *view, struct slice start, struct slice end,
+			const struct mvcc_range_opt *opt, struct mvcc_rows *out);
 MVCC_API void mvcc_rows_release(struct mvcc_rows *rows);
 
 /*
@@ -200,6 +232,10 @@ MVCC_API int mvcc_txn_peek(struct mvcc_txn *txn, struct slice key, struct mvcc_i
 MVCC_API int mvcc_txn_peek_cursor_open(struct mvcc_txn *txn, struct slice start, struct slice end,
 				       struct mvcc_cursor **out);
 
+/* As mvcc_range(), over what the transaction sees; validated. */
+MVCC_API int mvcc_txn_range(struct mvcc_txn *txn, struct slice start, struct slice end,
+			    const struct mvcc_range_opt *opt, struct mvcc_rows *out);
+
 /* Guards, judged at commit: MVCC_ECONFLICT if then they do not hold. */
 MVCC_API int mvcc_txn_expect_exists(struct mvcc_txn *txn, struct slice key);
 MVCC_API int mvcc_txn_expect_empty(struct mvcc_txn *txn, struct slice start, struct slice end);
@@ -213,6 +249,28 @@ MVCC_API int mvcc_txn_put(struct mvcc_txn *txn, struct slice key, struct slice v
 			  const mvcc_blob_t *blobs, size_t nblobs);
 MVCC_API int mvcc_txn_del(struct mvcc_txn *txn, struct slice key); /* of an absent key: no change */
 
+enum {
+	MVCC_PUT_KEEP_VALUE = 1, /* value and blobs stay as they are: -ENOENT if the key is absent */
+	MVCC_PUT_KEEP_LEASE = 2, /* the lease stays as it is: -ENOENT if the key is absent */
+};
+
+struct mvcc_put {
+	struct slice key, value;
+	const mvcc_blob_t *blobs;
+	size_t nblobs;
+	mvcc_lease_t lease; /* the key goes when this lease ends; 0: none, also if it had one */
+	unsigned flags;     /* what is kept is read, and validated */
+};
+
+/*
+ * As mvcc_txn_put(), with all there is to say. MVCC_ENOLEASE if the lease does not exist, now or (from the commit)
+ * then.
+ */
+MVCC_API int mvcc_txn_put_with(struct mvcc_txn *txn, const struct mvcc_put *put);
+
+/* Deletes what the transaction sees of start <= key < end; validated. `*n` (may be NULL): how many keys. */
+MVCC_API int mvcc_txn_del_range(struct mvcc_txn *txn, struct slice start, struct slice end, uint64_t *n);
+
 /*
  * Changes `key` at commit, from whatever value it has then, so that two transactions that count on
  * the same key do not conflict. `fn` gets the newest value and appends the new one to `out`; it runs
@@ -223,6 +281,14 @@ MVCC_API int mvcc_txn_del(struct mvcc_txn *txn, struct slice key); /* of an abse
 typedef int mvcc_update_fn(const void *arg, struct slice old, struct buf *out);
 MVCC_API int mvcc_txn_update(struct mvcc_txn *txn, struct slice key, mvcc_update_fn *fn, const void *arg,
 			     size_t arg_len);
+
+/*
+ * A savepoint: what the transaction has written so far. Rolling back undoes all writes, updates and settled intents
+ * after it, and later savepoints; it stays itself. What was read is still validated. `*out` numbers them from 1.
+ * Rolling back to one that does not exist (any more) is -EINVAL.
+ */
+MVCC_API int mvcc_txn_savepoint(struct mvcc_txn *txn, unsigned *out);
+MVCC_API int mvcc_txn_rollback(struct mvcc_txn *txn, unsigned savepoint);
 
 /* Stages a blob of 1 to MVCC_BLOB_MAX bytes for records of this transaction. */
 MVCC_API int mvcc_txn_stage_blob(struct mvcc_txn *txn, struct slice bytes, mvcc_blob_t *out);
@@ -306,6 +372,12 @@ struct mvcc_entry {
  */
 MVCC_API int mvcc_log_open(struct mvcc *db, mvcc_rev_t from, mvcc_rev_t to, struct mvcc_log **out);
 
+/*
+ * From here on only revisions that changed a key of start <= key < end (an empty `end`: to the last key), and of
+ * their changes only these. To be called before the first mvcc_log_next().
+ */
+MVCC_API int mvcc_log_filter(struct mvcc_log *log, struct slice start, struct slice end);
+
 /* The next revision: 1 with `*entry` lent until the next call or close, 0 at the end, or negative. */
 MVCC_API int mvcc_log_next(struct mvcc_log *log, const struct mvcc_entry **entry);
 
@@ -313,10 +385,29 @@ MVCC_API int mvcc_log_next(struct mvcc_log *log, const struct mvcc_entry **entry
 MVCC_API int mvcc_log_change(struct mvcc_log *log, struct mvcc_change *change);
 MVCC_API void mvcc_log_close(struct mvcc_log *log); /* accepts NULL */
 
-/* The newest revision whose time is not after `time_ns`; MVCC_REV_FIRST if all are. O(log n). */
+/*
+ * The newest readable revision whose time is not after `time_ns`: one from the floor up, or a pinned one. If all are
+ * later, the first one of a store that was never compacted, or MVCC_ECOMPACTED. O(log n).
+ */
 MVCC_API int mvcc_rev_at(struct mvcc *db, int64_t time_ns, mvcc_rev_t *out);
 
 /* ---- figures ------------------------------------------------------------------------------- */
+
+/*
+ * How long something took, in ns: bucket i counts what took at least mvcc_histogram_bound(i - 1) and less than
+ * mvcc_histogram_bound(i); four buckets for each doubling, the last one for all that took longer.
+ */
+#define MVCC_HISTOGRAM_BUCKETS 128
+
+struct mvcc_histogram {
+	uint64_t count, sum_ns, max_ns;
+	uint64_t buckets[MVCC_HISTOGRAM_BUCKETS];
+};
+
+MVCC_API uint64_t mvcc_histogram_bound(unsigned bucket);
+
+/* The time below which the share `q` (0 to 1) of all lies; 0 if there were none. Right to a quarter. */
+MVCC_API uint64_t mvcc_histogram_quantile(const struct mvcc_histogram *h, double q);
 
 struct mvcc_stats {
 	mvcc_rev_t current, applied, synced, floor; /* applied: in the engine; synced: on disk */
@@ -326,6 +417,13 @@ struct mvcc_stats {
 	uint64_t blobs_staged, blob_bytes_staged; /* since open */
 	uint64_t views;                           /* open now */
 	uint64_t replayed;                        /* revisions the last open took from the ring */
+	uint64_t pins, leases, watches;           /* there now */
+	uint64_t leases_expired;                  /* since open */
+	mvcc_rev_t compacted;                     /* the space of all below it has come back */
+	uint64_t blobs_freed, compactions;        /* since open */
+	struct mvcc_histogram commit;             /* callers of mvcc_txn_commit(), successful ones */
+	struct mvcc_histogram drain, sync;        /* batches to the engine; its syncs */
+	struct mvcc_histogram compact;            /* steps of compaction */
 	int failed;                               /* 0, or the error that stopped commits */
 	struct engine_stats engine;
 };

@@ -104,6 +104,8 @@ struct mvcc {
 	uint64_t reserve_bytes;
 	void (*log)(void *arg, int priority, const char *text);
 	void *log_arg;
+	int64_t (*clock)(void *arg);
+	void *clock_arg;
 	uint64_t replayed;
 	struct gate gate;
 
@@ -174,7 +176,8 @@ struct mvcc {
 
 /* ---- store.c ------------------------------------------------------------------------------ */
 
-uint64_t now_ns(void); /* monotonic */
+uint64_t now_ns(void);                  /* monotonic */
+int64_t wall_ns(const struct mvcc *db); /* since 1970 UTC */
 __attribute__((format(printf, 3, 4))) void db_log(struct mvcc *db, int priority, const char *fmt, ...);
 
 /* Stops commits with `err`, unless they are stopped. Callers hold no lock. Gives back `err`. */

@@ -93,6 +93,7 @@ static void item_point(struct mvcc_item *item, const struct record *rec, const v
 	item->create_rev = rec->create;
 	item->mod_rev = rec->mod;
 	item->version = rec->version;
+	item->lease = rec->lease;
 	item->value = rec->value;
 	item->blobs = blobs;
 	item->nblobs = (size_t)rec->nblobs;
@@ -757,9 +758,10 @@ static int rows_append(struct mvcc_rows *rows, size_t *cap, struct slice key, co
 	return 0;
 }
 
-int mvcc_range(struct mvcc_view *view, struct slice start, struct slice end, size_t limit,
+int mvcc_range(struct mvcc_view *view, struct slice start, struct slice end, const struct mvcc_range_opt *opt,
 	       struct mvcc_rows *out)
 {
+	size_t limit = opt ? opt->limit : 0;
 	struct mvcc_rows rows = { 0 };
 	const struct mvcc_item *item;
 	struct mvcc_cursor *c;

@@ -4,20 +4,24 @@
 
 /* ---- records ------------------------------------------------------------------------------ */
 
+enum { REC_LEASE = 1 };
+
 int record_encode(struct buf *out, const struct record *rec)
 {
 	size_t was = out->len;
-	int err = buf_reserve(out, 1 + 4 * 10 + rec->blobs.len + rec->value.len);
+	int err = buf_reserve(out, 1 + 5 * 10 + rec->blobs.len + rec->value.len);
 
 	if (err)
 		return err;
-	err = buf_put_u8(out, 0);
+	err = buf_put_u8(out, rec->lease ? REC_LEASE : 0);
 	if (!err)
 		err = buf_put_varint(out, rec->mod);
 	if (!err)
 		err = buf_put_varint(out, rec->create);
 	if (!err)
 		err = buf_put_varint(out, rec->version);
+	if (!err && rec->lease)
+		err = buf_put_varint(out, rec->lease);
 	if (!err)
 		err = buf_put_varint(out, rec->nblobs);
 	if (!err)
@@ -45,11 +49,12 @@ static bool take_varints(struct slice *in, uint64_t n, struct slice *out)
 
 int record_decode(struct slice in, struct record *out)
 {
-	struct record rec;
+	struct record rec = { 0 };
 	uint8_t flags;
 
-	if (!take_u8(&in, &flags) || flags != 0 || !take_varint(&in, &rec.mod) ||
+	if (!take_u8(&in, &flags) || (flags & ~REC_LEASE) || !take_varint(&in, &rec.mod) ||
 	    !take_varint(&in, &rec.create) || !take_varint(&in, &rec.version) ||
+	    ((flags & REC_LEASE) && (!take_varint(&in, &rec.lease) || rec.lease == 0)) ||
 	    !take_varint(&in, &rec.nblobs) || !take_varints(&in, rec.nblobs, &rec.blobs))
 		return MVCC_ECORRUPT;
 	if (rec.mod >= REV_LIMIT || rec.create >= REV_LIMIT || rec.version == 0)

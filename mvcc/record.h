@@ -9,7 +9,7 @@
 #include "mvcc/mvcc.h"
 
 /* The families, in the order in which the engine is told of them. */
-enum { FAM_META, FAM_LATEST, FAM_HIST, FAM_LOG, FAM_BLOB, FAM_STAGE, FAM_COUNT };
+enum { FAM_META, FAM_LATEST, FAM_HIST, FAM_LOG, FAM_BLOB, FAM_STAGE, FAM_ENDED, FAM_LEASE, FAM_COUNT };
 
 /* A revision ends below this, so that the first byte of a BE64 in a key of `hist` is 00. */
 #define REV_LIMIT ((mvcc_rev_t)1 << 56)
@@ -23,6 +23,7 @@ enum { FAM_META, FAM_LATEST, FAM_HIST, FAM_LOG, FAM_BLOB, FAM_STAGE, FAM_COUNT }
 struct record {
 	mvcc_rev_t mod, create;
 	uint64_t version;
+	mvcc_lease_t lease; /* 0: none */
 	uint64_t nblobs;
 	struct slice blobs; /* encoded: see record_blob_take() */
 	struct slice value;

@@ -36,6 +36,16 @@ uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+int64_t wall_ns(const struct mvcc *db)
+{
+	struct timespec ts;
+
+	if (db->clock)
+		return db->clock(db->clock_arg);
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
 void db_log(struct mvcc *db, int priority, const char *fmt, ...)
 {
 	char text[512];
@@ -404,6 +414,8 @@ static void families_init(struct mvcc *db)
 	db->families[FAM_LOG] = (struct engine_family){ .name = "log", .use = ENGINE_USE_APPEND };
 	db->families[FAM_BLOB] = (struct engine_family){ .name = "blob", .use = ENGINE_USE_BLOB };
 	db->families[FAM_STAGE] = (struct engine_family){ .name = "stage", .use = ENGINE_USE_STAGE };
+	db->families[FAM_ENDED] = (struct engine_family){ .name = "ended", .use = ENGINE_USE_STAGE };
+	db->families[FAM_LEASE] = (struct engine_family){ .name = "lease", .use = ENGINE_USE_POINT };
 }
 
 static void cond_init(pthread_cond_t *cv)
@@ -430,6 +442,8 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	db->active = first;
 	db->log = opt->log;
 	db->log_arg = opt->log_arg;
+	db->clock = opt->clock;
+	db->clock_arg = opt->clock_arg;
 	db->sync_ns = (opt->sync_ms ? opt->sync_ms : 1000) * 1000000ull;
 	db->next_blob = 1;
 	families_init(db);

@@ -554,7 +554,7 @@ void assert_view_range(struct mvcc_view *view, const char *start, const char *en
 	struct mvcc_rows rows = { 0 };
 	struct mvcc_cursor *c = NULL;
 	struct buf text = { 0 };
-	int err = mvcc_range(view, str(start), str(end), limit, &rows);
+	int err = mvcc_range(view, str(start), str(end), &(struct mvcc_range_opt){ .limit = limit }, &rows);
 
 	CU_ASSERT_EQUAL(err, 0);
 	if (!err) {

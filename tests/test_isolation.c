@@ -184,7 +184,7 @@ static bool walk_by_range(struct mvcc_view *view, struct walk *w)
 	struct mvcc_rows rows = { 0 };
 	bool good = true;
 
-	if (mvcc_range(view, str(""), str(""), 0, &rows))
+	if (mvcc_range(view, str(""), str(""), NULL, &rows))
 		return false;
 	for (size_t i = 0; i < rows.n && good; i++)
 		good = walk_row(w, slice_buf(&rows.rows[i].key), rows.rows[i].item.value);

@@ -783,7 +783,7 @@ static void test_updates_too_many_for_the_ring_are_one_commit(void)
 	}
 	rev = commit(txn);
 	CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, MVCC_REV_LATEST, &view), 0);
-	CU_ASSERT_EQUAL(mvcc_range(view, str("0"), str("1"), 0, &rows), 0);
+	CU_ASSERT_EQUAL(mvcc_range(view, str("0"), str("1"), NULL, &rows), 0);
 	CU_ASSERT_EQUAL(rows.n, KEYS);
 	for (size_t i = 0; i < rows.n; i++) {
 		const struct mvcc_item *item = &rows.rows[i].item;

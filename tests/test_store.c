@@ -1364,7 +1364,7 @@ static void test_keys_of_any_bytes_keep_their_order(void)
 	}
 	for (unsigned round = 0; round < 3; round++) {
 		CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, 1 + n * (round + 1), &view), 0);
-		CU_ASSERT_EQUAL(mvcc_range(view, str(""), str(""), 0, &rows), 0);
+		CU_ASSERT_EQUAL(mvcc_range(view, str(""), str(""), NULL, &rows), 0);
 		CU_ASSERT_EQUAL(rows.n, n);
 		for (size_t i = 0; i < rows.n && i < n; i++) {
 			uint8_t value[2] = { (uint8_t)i, (uint8_t)round };
@@ -1378,7 +1378,7 @@ static void test_keys_of_any_bytes_keep_their_order(void)
 			size_t to = from + 4 < n ? from + 4 : n - 1;
 
 			CU_ASSERT_EQUAL(mvcc_range(view, slice_of(keys[from].bytes, keys[from].len),
-						   slice_of(keys[to].bytes, keys[to].len), 0, &rows),
+						   slice_of(keys[to].bytes, keys[to].len), NULL, &rows),
 					0);
 			CU_ASSERT_EQUAL(rows.n, to - from);
 			mvcc_rows_release(&rows);
@@ -1820,7 +1820,7 @@ static void test_a_big_transaction_reads_its_own_writes(void)
 		assert_record_at(fx->db, 4, "big000004", "again", 4, 4, 1);
 		assert_absent_at(fx->db, 4, "big000006");
 		CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, 4, &view), 0);
-		CU_ASSERT_EQUAL(mvcc_range(view, str("big"), str("bih"), 0, &rows), 0);
+		CU_ASSERT_EQUAL(mvcc_range(view, str("big"), str("bih"), NULL, &rows), 0);
 		CU_ASSERT_EQUAL(rows.n, BIG / 2 + 1);
 		mvcc_rows_release(&rows);
 		mvcc_view_close(view);
@@ -1875,7 +1875,7 @@ static void test_a_big_transaction_deletes_more_than_the_ring_holds(void)
 		assert_range_at(fx->db, 3, "", "", 0, "left=v");
 		assert_range_at(fx->db, 3, "a", "b", 1, "");
 		CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, 2, &view), 0);
-		CU_ASSERT_EQUAL(mvcc_range(view, str(""), str(""), 0, &rows), 0);
+		CU_ASSERT_EQUAL(mvcc_range(view, str(""), str(""), NULL, &rows), 0);
 		CU_ASSERT_EQUAL(rows.n, ROWS);
 		mvcc_rows_release(&rows);
 		mvcc_view_close(view);

@@ -246,7 +246,7 @@ static void read_around(struct mvcc *db)
 		return;
 	if (mvcc_get(view, str("a"), &item) == 0)
 		mvcc_item_release(&item);
-	if (mvcc_range(view, str("b"), str("big010"), 0, &rows) == 0)
+	if (mvcc_range(view, str("b"), str("big010"), NULL, &rows) == 0)
 		mvcc_rows_release(&rows);
 	mvcc_view_close(view);
 }

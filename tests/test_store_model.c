@@ -336,7 +336,7 @@ static void check_range(struct model *m, struct mvcc_view *view, mvcc_rev_t rev)
 	size_t limit = below(m, 2) ? below(m, 12) : 0, n = 0;
 	struct mvcc_rows rows = { 0 };
 	bool more = false;
-	int err = mvcc_range(view, start, end, limit, &rows);
+	int err = mvcc_range(view, start, end, &(struct mvcc_range_opt){ .limit = limit }, &rows);
 
 	if (err) {
 		complain(m, "range at %" PRIu64 ": %d", rev, err);

@@ -939,7 +939,7 @@ static void test_transfers_keep_the_sum_at_every_revision(void)
 		uint64_t sum = 0;
 
 		CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, rev, &view), 0);
-		CU_ASSERT_EQUAL(mvcc_range(view, str("account"), str("accounu"), 0, &rows), 0);
+		CU_ASSERT_EQUAL(mvcc_range(view, str("account"), str("accounu"), NULL, &rows), 0);
 		for (size_t i = 0; i < rows.n; i++)
 			sum += get_le64(rows.rows[i].item.value.data);
 		wrong += rows.n != ACCOUNTS || sum != ACCOUNTS * START_MONEY;
@@ -1008,7 +1008,9 @@ static void test_guards_hold_at_every_revision(void)
 		struct mvcc_view *view = NULL;
 
 		CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, rev, &view), 0);
-		CU_ASSERT_EQUAL(mvcc_range(view, str("dir"), str("dir0"), 1, &rows), 0);
+		CU_ASSERT_EQUAL(mvcc_range(view, str("dir"), str("dir0"),
+					   &(struct mvcc_range_opt){ .limit = 1 }, &rows),
+				0);
 		orphans += rows.n == 1 && !slice_eq(slice_buf(&rows.rows[0].key), str("dir"));
 		mvcc_rows_release(&rows);
 		mvcc_view_close(view);

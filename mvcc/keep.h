@@ -1,0 +1,119 @@
+/*
+ * What of history is kept: the compaction floor, pins, and the retention policy that moves both.
+ *
+ * Every revision from the *floor* up is readable. Below it only *pinned* ones are: revisions with a name,
+ * kept until the name goes. Raising the floor takes effect at once; the space comes back in the
+ * background, by a thread that holds up nobody, at most at the rate of mvcc_options.compact_bytes_per_s.
+ * A view that is open holds back what it can see, and nothing else. After a kill the work goes on where
+ * it was. The semantics of compaction are etcd's; pins and policies are ours.
+ */
+#ifndef MVCC_KEEP_H
+#define MVCC_KEEP_H
+
+#include "mvcc/mvcc.h"
+
+/* ---- compaction --------------------------------------------------------------------------- */
+
+/*
+ * Raises the floor to `rev` (MVCC_REV_LATEST: to the newest commit), which stays readable itself, as do
+ * pinned ones and the newest state. On disk when it returns. Returns 0, or
+ *   MVCC_ECOMPACTED  the floor is there or higher already; nothing changed
+ *   MVCC_EFUTURE     there is no such revision yet
+ *   or what stopped the store.
+ */
+MVCC_API int mvcc_compact(struct mvcc *db, mvcc_rev_t rev);
+
+/*
+ * Waits until the space of all that is below the floor, pinned by nobody and seen by no view, has been given
+ * back to the engine and by it to the disk. 0, or what stopped the work (it is tried again later), or
+ * -EBUSY: an open view holds some of it back.
+ */
+MVCC_API int mvcc_compact_wait(struct mvcc *db);
+
+/* ---- pins --------------------------------------------------------------------------------- */
+
+#define MVCC_PIN_NAME_MAX ((size_t)255) /* bytes of a name, of 1 to 255, any but NUL and '/' */
+
+/* Why a pin is there. Those that retention made go by themselves; MVCC_PIN_USER only by mvcc_unpin(). */
+enum mvcc_pin_kind {
+	MVCC_PIN_USER = 0,
+	MVCC_PIN_AUTO = 1, /* made by the policy; named "auto-" and the time of the revision, in UTC */
+};
+
+struct mvcc_pin {
+	char name[256];
+	enum mvcc_pin_kind kind;
+	mvcc_rev_t rev;
+	int64_t time_ns; /* when the revision was committed */
+	int64_t made_ns; /* when it was pinned */
+};
+
+/*
+ * Pins `rev` (MVCC_REV_LATEST: the newest) under a name; one revision may have many. On disk, with the
+ * revision, when it returns. Returns 0, or
+ *   -EEXIST          the name is taken
+ *   -EINVAL          no name: its length or bytes
+ *   MVCC_ECOMPACTED  below the floor and not pinned: it may be gone
+ *   MVCC_EFUTURE
+ *   or what stopped the store.
+ * Also while a compaction runs.
+ */
+MVCC_API int mvcc_pin(struct mvcc *db, const char *name, mvcc_rev_t rev);
+
+/* -ENOENT if there is none. What only this pin kept goes in the background. */
+MVCC_API int mvcc_unpin(struct mvcc *db, const char *name);
+
+/* Gives the pin another name, at once. An automatic pin becomes the user's. -ENOENT, -EEXIST, -EINVAL. */
+MVCC_API int mvcc_pin_rename(struct mvcc *db, const char *name, const char *new_name);
+
+MVCC_API int mvcc_pin_get(struct mvcc *db, const char *name, struct mvcc_pin *out); /* 0 or -ENOENT */
+
+/* Calls `fn` for every pin, in order of their names, until it returns non-zero; returns that. No lock is held. */
+MVCC_API int mvcc_pins(struct mvcc *db, int (*fn)(void *arg, const struct mvcc_pin *pin), void *arg);
+
+/* ---- retention ---------------------------------------------------------------------------- */
+
+/*
+ * The policy, kept in the store. All of 0: keep everything, for ever (how a store begins).
+ *
+ * Everything younger than `keep_all_s` and, also, the newest `keep_revs` revisions stay. Of what is older,
+ * the newest revision of each of the last `hourly` hours that have any, of the last `daily` days, and so on,
+ * stays by an automatic pin (snapper's timeline; hours to years are UTC's, weeks begin on Monday); the rest is
+ * compacted. With both at 0 nothing is ever compacted by age or count.
+ *
+ * While less than `free_bytes` of the disk is free, history goes before its time: oldest automatic pins first,
+ * then the floor is raised towards the newest revision. Pins of users stay.
+ */
+struct mvcc_policy {
+	uint64_t keep_all_s;
+	uint64_t keep_revs;
+	uint32_t hourly, daily, weekly, monthly, yearly;
+	uint64_t free_bytes;
+};
+
+MVCC_API int mvcc_policy_set(struct mvcc *db, const struct mvcc_policy *policy);
+MVCC_API void mvcc_policy_get(struct mvcc *db, struct mvcc_policy *out);
+
+/*
+ * Does what is due by the clock, now, in the calling thread: the policy's step, then expired leases, then
+ * all pending work of compaction. The background thread does the same by itself unless the store was opened
+ * with manual_upkeep. 0, or the first error.
+ */
+MVCC_API int mvcc_upkeep(struct mvcc *db);
+
+/* Why a revision is still here; or that it is not. All reasons that hold are given. */
+struct mvcc_why {
+	bool readable;
+	bool newest;         /* it is the newest */
+	bool above_floor;    /* from the floor up everything stays */
+	int64_t policy_ns;   /* above the floor: when the policy will compact it; 0: by no age */
+	uint64_t pins;       /* how many names it has */
+	struct mvcc_pin pin; /* the first of them, in order of names */
+	uint64_t views;      /* open views at it */
+	int64_t time_ns;     /* when it was committed; 0 if that is no longer known */
+};
+
+/* 0, MVCC_EFUTURE, or what reading the log says. A revision that is gone is no error: readable is false. */
+MVCC_API int mvcc_why(struct mvcc *db, mvcc_rev_t rev, struct mvcc_why *out);
+
+#endif
