@@ -15,6 +15,8 @@
 
 #include "mvcc/bytes.h"
 
+#include <stdatomic.h>
+
 /* How a family is used, so that an engine can lay it out well. */
 enum engine_use {
 	ENGINE_USE_META,   /* a handful of small rows, overwritten often */
@@ -91,6 +93,8 @@ struct engine_ops {
 	int (*write)(struct engine *e, struct engine_batch *b, unsigned flags);
 	int (*sync)(struct engine *e);
 	int (*checkpoint)(struct engine *e, const char *dir);
+	int (*rewrite)(struct engine *e, unsigned family, struct slice start, struct slice end,
+		       uint64_t bytes_per_s, const atomic_bool *stop);
 	void (*stats)(struct engine *e, struct engine_stats *out);
 };
 
@@ -270,6 +274,22 @@ static inline int engine_sync(struct engine *e)
 static inline int engine_checkpoint(struct engine *e, const char *dir)
 {
 	return e->ops->checkpoint(e, dir);
+}
+
+/*
+ * Gives back the space of what is gone, in the rows of one family that were written before this call and
+ * lie in start <= key < end (bounds as for engine_iter_new()): asks the family's drop predicate about each,
+ * and forgets what was deleted. Whoever iterates meanwhile sees what he saw. What has been dropped is gone
+ * from the disk at once, also if a power cut takes writes that came later or, unsynced, before.
+ *
+ * Goes slice by slice, reading and writing no more than `bytes_per_s` (UINT64_MAX: as fast as it can; an
+ * engine without a disk need not care), and looks at `*stop` (may be NULL) before each slice.
+ * 0, or -ECANCELED when stopped: then a part has been done.
+ */
+static inline int engine_rewrite(struct engine *e, unsigned family, struct slice start, struct slice end,
+				 uint64_t bytes_per_s, const atomic_bool *stop)
+{
+	return e->ops->rewrite(e, family, start, end, bytes_per_s, stop);
 }
 
 static inline void engine_stats_get(struct engine *e, struct engine_stats *out)

@@ -32,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
@@ -41,7 +42,8 @@
 #define FLUSH_AT_CLOSE_BYTES MIB /* less is replayed sooner than it is flushed */
 #define FILES_OPEN_MAX 256       /* bounds the memory of indexes and filters, which are not in the cache */
 #define INFO_LOG_BYTES_MAX MIB
-#define HISTORY_REWRITE_S (7 * 86400) /* rows that may go do not wait longer for a compaction to meet them */
+#define REWRITE_SLICE_BYTES (32 * MIB) /* how much a rewrite does between two looks at whether to go on */
+#define HISTORY_REWRITE_S (7 * 86400)  /* rows that may go do not wait longer for a compaction to meet them */
 
 struct rocks {
 	struct engine base;
@@ -895,31 +897,112 @@ static int rocks_checkpoint(struct engine *e, const char *dir)
 	return rocks_err_take(r->opt, msg, "rocksdb checkpoint");
 }
 
-int rocks_rewrite(struct engine *e, unsigned family)
-{
-	struct rocks *r = rocks_of(e);
-	rocksdb_flushoptions_t *flush;
-	rocksdb_compactoptions_t *compact;
-	char *msg = NULL;
+/* ---- giving space back ----------------------------------------------------------------------- */
 
-	if (!r->db)
-		return r->failed;
-	if (atomic_load(&r->broken))
-		return atomic_load(&r->broken);
-	flush = rocksdb_flushoptions_create();
-	rocksdb_flush_cf(r->db, flush, r->handles[family], &msg);
-	rocksdb_flushoptions_destroy(flush);
-	if (msg)
-		return rocks_err_take(r->opt, msg, "rocksdb flush");
-	compact = rocksdb_compactoptions_create();
-	rocksdb_compactoptions_set_exclusive_manual_compaction(compact, 0);
-	rocksdb_compactoptions_set_bottommost_level_compaction(compact, 2); /* the lowest level, too */
-	rocksdb_compact_range_cf_opt(r->db, r->handles[family], compact, NULL, 0, NULL, 0);
-	rocksdb_compactoptions_destroy(compact);
-	return 0;
+/* A file of the family; its keys are lent by the list of live files. */
+struct table {
+	struct slice first, last;
+	uint64_t bytes;
+	int level;
+};
+
+/* Keys that are compacted in one go; `last` is among them. */
+struct span {
+	struct slice first, last;
+	uint64_t bytes;
+};
+
+/* Deepest level first, then in the order of their keys. */
+static int by_level_and_key(const void *a, const void *b)
+{
+	const struct table *x = a, *y = b;
+
+	return x->level != y->level ? (x->level < y->level) - (x->level > y->level) :
+				      slice_cmp(x->first, y->first);
 }
 
-/* ---- figures --------------------------------------------------------------------------------- */
+static struct slice live_key(const rocksdb_livefiles_t *live, int i, bool largest)
+{
+	size_t len;
+	const char *key = largest ? rocksdb_livefiles_largestkey(live, i, &len) :
+				    rocksdb_livefiles_smallestkey(live, i, &len);
+
+	return slice_of(key, len);
+}
+
+/* The files of the family that have keys in [start, end). */
+static size_t tables_take(const rocksdb_livefiles_t *live, const char *family, struct slice start,
+			  struct slice end, struct table *out)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < rocksdb_livefiles_count(live); i++) {
+		struct table table = { .first = live_key(live, i, false),
+				       .last = live_key(live, i, true),
+				       .bytes = rocksdb_livefiles_size(live, i),
+				       .level = rocksdb_livefiles_level(live, i) };
+
+		if (strcmp(rocksdb_livefiles_column_family_name(live, i), family) != 0 ||
+		    slice_cmp(table.last, start) < 0 || (end.len && slice_cmp(table.first, end) >= 0))
+			continue;
+		out[n++] = table;
+	}
+	if (n)
+		qsort(out, n, sizeof(*out), by_level_and_key);
+	return n;
+}
+
+static void span_extend(struct span *span, const struct table *table)
+{
+	if (slice_cmp(table->last, span->last) > 0)
+		span->last = table->last;
+	span->bytes += table->bytes;
+}
+
+/*
+ * Compacting a span takes every file that has a key in it, down to the deepest level. So the files of that
+ * level, a few at a time, make the spans, and those above come with them, but for what lies in no span.
+ */
+static size_t spans_make(const struct table *tables, size_t n, struct span *out)
+{
+	size_t nspans = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct table *table = &tables[i];
+		bool deepest = table->level == tables[0].level, met = false;
+
+		if (deepest && nspans && out[nspans - 1].bytes < REWRITE_SLICE_BYTES) {
+			span_extend(&out[nspans - 1], table);
+			continue;
+		}
+		for (size_t j = 0; !deepest && !met && j < nspans; j++)
+			met = slice_cmp(table->first, out[j].last) <= 0 &&
+			      slice_cmp(table->last, out[j].first) >= 0;
+		if (!met)
+			out[nspans++] = (struct span){ table->first, table->last, table->bytes };
+	}
+	return nspans;
+}
+
+static uint64_t clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Sleeps until `bytes`, read and written since `start_ns`, have taken their time. */
+static void pace(uint64_t bytes, uint64_t bytes_per_s, uint64_t start_ns, const atomic_bool *stop)
+{
+	struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 };
+	double due_ns = (double)bytes / (double)bytes_per_s * 1e9;
+
+	if (bytes_per_s == UINT64_MAX)
+		return;
+	while ((double)(clock_ns() - start_ns) < due_ns && !(stop && atomic_load(stop)))
+		nanosleep(&pause, NULL);
+}
 
 static uint64_t property(struct rocks *r, unsigned family, const char *name)
 {
@@ -927,6 +1010,82 @@ static uint64_t property(struct rocks *r, unsigned family, const char *name)
 
 	return rocksdb_property_int_cf(r->db, r->handles[family], name, &value) == 0 ? value : 0;
 }
+
+/* The C API's compaction says nothing of how it went; RocksDB counts what failed in its threads. */
+static int compact_spans(struct rocks *r, unsigned family, const struct span *spans, size_t n,
+			 uint64_t bytes_per_s, const atomic_bool *stop)
+{
+	static const char errors[] = "rocksdb.background-errors";
+	rocksdb_compactoptions_t *o = rocksdb_compactoptions_create();
+	uint64_t failed = property(r, family, errors);
+	int err = 0;
+
+	rocksdb_compactoptions_set_exclusive_manual_compaction(o, 0);
+	/* the deepest level, too, but for what comes down to it just now */
+	rocksdb_compactoptions_set_bottommost_level_compaction(o, 3);
+	for (size_t i = 0; i < n && !err; i++) {
+		const struct span *span = &spans[i];
+		uint64_t start_ns = clock_ns();
+
+		if (stop && atomic_load(stop)) {
+			err = -ECANCELED;
+			break;
+		}
+		rocksdb_compact_range_cf_opt(r->db, r->handles[family], o, chars(span->first),
+					     span->first.len, chars(span->last), span->last.len);
+		if (property(r, family, errors) != failed)
+			err = break_with(r, -EIO);
+		else
+			pace(span->bytes, bytes_per_s, start_ns, stop);
+	}
+	rocksdb_compactoptions_destroy(o);
+	return err;
+}
+
+static int compact_files(struct rocks *r, unsigned family, struct slice start, struct slice end,
+			 uint64_t bytes_per_s, const atomic_bool *stop)
+{
+	const rocksdb_livefiles_t *live = rocksdb_livefiles(r->db);
+	size_t most = (size_t)rocksdb_livefiles_count(live) + 1;
+	struct table *tables = calloc(most, sizeof(*tables));
+	struct span *spans = calloc(most, sizeof(*spans));
+	int err = -ENOMEM;
+
+	if (tables && spans) {
+		size_t n = tables_take(live, r->families[family].name, start, end, tables);
+
+		n = spans_make(tables, n, spans);
+		err = compact_spans(r, family, spans, n, bytes_per_s, stop);
+	}
+	free(spans);
+	free(tables);
+	rocksdb_livefiles_destroy(live);
+	return err;
+}
+
+/* A predicate is asked only about rows in files, so what is still in memory goes to one first. */
+static int rocks_rewrite(struct engine *e, unsigned family, struct slice start, struct slice end,
+			 uint64_t bytes_per_s, const atomic_bool *stop)
+{
+	struct rocks *r = rocks_of(e);
+	rocksdb_flushoptions_t *flush;
+	char *msg = NULL;
+
+	if (!r->db)
+		return r->failed;
+	if (atomic_load(&r->broken))
+		return atomic_load(&r->broken);
+	if (stop && atomic_load(stop))
+		return -ECANCELED;
+	flush = rocksdb_flushoptions_create();
+	rocksdb_flush_cf(r->db, flush, r->handles[family], &msg);
+	rocksdb_flushoptions_destroy(flush);
+	if (msg)
+		return break_with(r, rocks_err_take(r->opt, msg, "rocksdb flush"));
+	return compact_files(r, family, start, end, bytes_per_s, stop);
+}
+
+/* ---- figures --------------------------------------------------------------------------------- */
 
 static uint64_t dir_bytes(const char *dir)
 {
@@ -974,5 +1133,6 @@ static const struct engine_ops rocks_ops = {
 	.write = rocks_write,
 	.sync = rocks_sync,
 	.checkpoint = rocks_checkpoint,
+	.rewrite = rocks_rewrite,
 	.stats = rocks_stats,
 };

@@ -23,10 +23,4 @@ struct rocks_options {
  */
 struct engine_provider rocks_provider(struct rocks_options *opt);
 
-/*
- * Rewrites all files of a family now, asking its drop predicate about every row. Takes as long as it takes
- * to read and write the family. `e` is an engine of this kind.
- */
-int rocks_rewrite(struct engine *e, unsigned family);
-
 #endif

@@ -169,6 +169,12 @@ static int sluice_checkpoint(struct engine *e, const char *dir)
 	return engine_checkpoint(sluice_of(e)->engine, dir);
 }
 
+static int sluice_rewrite(struct engine *e, unsigned family, struct slice start, struct slice end,
+			  uint64_t bytes_per_s, const atomic_bool *stop)
+{
+	return engine_rewrite(sluice_of(e)->engine, family, start, end, bytes_per_s, stop);
+}
+
 static void sluice_stats(struct engine *e, struct engine_stats *out)
 {
 	engine_stats_get(sluice_of(e)->engine, out);
@@ -185,6 +191,7 @@ static const struct engine_ops sluice_ops = {
 	.write = sluice_write,
 	.sync = sluice_sync,
 	.checkpoint = sluice_checkpoint,
+	.rewrite = sluice_rewrite,
 	.stats = sluice_stats,
 };
 
@@ -335,24 +342,40 @@ void fixture_drain(struct fixture *fx)
 	CU_ASSERT_EQUAL(stats.synced, stats.current);
 }
 
-size_t fixture_rows(struct fixture *fx, enum engine_use use)
+static size_t rows_of_family(struct fixture *fx, unsigned family, const char *prefix)
 {
 	struct slice none = slice_of(NULL, 0);
 	struct engine_iter *it;
 	size_t n = 0;
 
-	for (unsigned i = 0; i < fx->sluice->nfamilies; i++) {
-		if (fx->sluice->families[i].use != use)
-			continue;
-		if (engine_iter_new(fx->sluice->engine, i, none, none, &it)) {
-			CU_FAIL("engine_iter_new");
-			continue;
-		}
-		for (bool on = engine_iter_seek(it, none); on; on = engine_iter_next(it))
-			n++;
-		CU_ASSERT_EQUAL(engine_iter_error(it), 0);
-		engine_iter_free(it);
+	if (engine_iter_new(fx->sluice->engine, family, none, none, &it)) {
+		CU_FAIL("engine_iter_new");
+		return 0;
 	}
+	for (bool on = engine_iter_seek(it, none); on; on = engine_iter_next(it))
+		n += slice_starts(it->key, str(prefix));
+	CU_ASSERT_EQUAL(engine_iter_error(it), 0);
+	engine_iter_free(it);
+	return n;
+}
+
+size_t fixture_rows(struct fixture *fx, enum engine_use use)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < fx->sluice->nfamilies; i++)
+		if (fx->sluice->families[i].use == use)
+			n += rows_of_family(fx, i, "");
+	return n;
+}
+
+size_t fixture_rows_of(struct fixture *fx, const char *family, const char *prefix)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < fx->sluice->nfamilies; i++)
+		if (strcmp(fx->sluice->families[i].name, family) == 0)
+			n += rows_of_family(fx, i, prefix);
 	return n;
 }
 

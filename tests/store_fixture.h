@@ -50,6 +50,9 @@ void fixture_drain(struct fixture *fx);
 /* How many rows the engine holds in the families of that use. Asserts. */
 size_t fixture_rows(struct fixture *fx, enum engine_use use);
 
+/* How many of the family of that name, with keys that begin with `prefix`. Asserts. */
+size_t fixture_rows_of(struct fixture *fx, const char *family, const char *prefix);
+
 /* A fresh directory, removed at exit at the latest. Ends the program if there is none. */
 void fixture_tmpdir(char out[256]);
 void fixture_rmdir(const char *dir); /* with all that is in it */

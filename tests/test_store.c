@@ -1726,7 +1726,7 @@ static void test_a_transaction_larger_than_the_ring_is_one_revision(void)
 		else
 			fixture_drain(fx);
 	}
-	CU_ASSERT_EQUAL(fixture_rows(fx, ENGINE_USE_STAGE), 0);
+	CU_ASSERT_EQUAL(fixture_rows_of(fx, "stage", ""), 0);
 	fixture_close(fx);
 }
 
@@ -1844,7 +1844,7 @@ static void test_an_aborted_big_transaction_leaves_nothing(void)
 	CU_ASSERT_EQUAL(put(fx->db, "b", "2"), 3);
 	fixture_reopen(fx);
 	assert_range_at(fx->db, MVCC_REV_LATEST, "", "", 0, "a=1 b=2");
-	CU_ASSERT_EQUAL(fixture_rows(fx, ENGINE_USE_STAGE), 0);
+	CU_ASSERT_EQUAL(fixture_rows_of(fx, "stage", ""), 0);
 	CU_ASSERT_EQUAL(fixture_rows(fx, ENGINE_USE_BLOB), 0);
 	fixture_close(fx);
 }
@@ -1932,7 +1932,7 @@ static void test_big_and_small_transactions_interleave(void)
 		assert_value_at(fx->db, 25, "small", "after");
 		fixture_reopen(fx);
 	}
-	CU_ASSERT_EQUAL(fixture_rows(fx, ENGINE_USE_STAGE), 0);
+	CU_ASSERT_EQUAL(fixture_rows_of(fx, "stage", ""), 0);
 	fixture_close(fx);
 }
 

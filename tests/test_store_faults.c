@@ -450,7 +450,7 @@ static bool left_whole(struct run *r, unsigned flags)
 	}
 	if (!(flags & MAY_LOSE_UNSYNCED) && !intents_follow(r, there))
 		return false;
-	if (fixture_rows(r->fx, ENGINE_USE_STAGE))
+	if (fixture_rows_of(r->fx, "stage", ""))
 		return wrong("staged rows are left");
 	return true;
 }

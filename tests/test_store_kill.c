@@ -452,9 +452,9 @@ static void test_a_killed_process_loses_nothing_it_had_been_told(void)
 		errors += state_errors(fx->db, MVCC_REV_LATEST, known.steps);
 		if (r.opened)
 			errors += intent_errors(&r, fx->db, &known);
-		if (fixture_rows(fx, ENGINE_USE_STAGE) || fixture_rows(fx, ENGINE_USE_BLOB) != known.blobs) {
+		if (fixture_rows_of(fx, "stage", "") || fixture_rows(fx, ENGINE_USE_BLOB) != known.blobs) {
 			fprintf(stderr, "\n%zu staged rows, %zu blobs of %zu\n",
-				fixture_rows(fx, ENGINE_USE_STAGE), fixture_rows(fx, ENGINE_USE_BLOB),
+				fixture_rows_of(fx, "stage", ""), fixture_rows(fx, ENGINE_USE_BLOB),
 				known.blobs);
 			errors++;
 		}

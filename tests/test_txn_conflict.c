@@ -656,7 +656,7 @@ static void test_a_transaction_larger_than_the_ring_is_validated(void)
 	assert_range_at(fx->db, MVCC_REV_LATEST, "", "b", 0, "a=2");
 	CU_ASSERT_EQUAL(mvcc_current(fx->db), 6);
 	fixture_reopen(fx);
-	CU_ASSERT_EQUAL(fixture_rows(fx, ENGINE_USE_STAGE), 0);
+	CU_ASSERT_EQUAL(fixture_rows_of(fx, "stage", ""), 0);
 	fixture_close(fx);
 }
 

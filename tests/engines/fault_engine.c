@@ -314,6 +314,16 @@ static int fault_checkpoint(struct engine *e, const char *dir)
 	return err ? err : said;
 }
 
+static int fault_rewrite(struct engine *e, unsigned family, struct slice start, struct slice end,
+			 uint64_t bytes_per_s, const atomic_bool *stop)
+{
+	int err, said = 0;
+
+	if (passes(e, FAULT_REWRITE, &err))
+		said = engine_rewrite(handle_of(e)->inner, family, start, end, bytes_per_s, stop);
+	return err ? err : said;
+}
+
 static void fault_stats(struct engine *e, struct engine_stats *out)
 {
 	engine_stats_get(handle_of(e)->inner, out);
@@ -330,5 +340,6 @@ static const struct engine_ops fault_ops = {
 	.write = fault_write,
 	.sync = fault_sync,
 	.checkpoint = fault_checkpoint,
+	.rewrite = fault_rewrite,
 	.stats = fault_stats,
 };

@@ -19,7 +19,8 @@ enum {
 	FAULT_SYNC = 32,
 	FAULT_CHECKPOINT = 64,
 	FAULT_BATCH = 128, /* a new batch: NULL, whatever the code */
-	FAULT_ALL = 255,
+	FAULT_REWRITE = 256,
+	FAULT_ALL = 511,
 };
 
 enum fault_mode {

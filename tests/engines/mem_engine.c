@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+enum { REWRITE_SLICE_ROWS = 256 };
+
 /* A key and its value, shared by every version of the tree that has it. */
 struct row {
 	atomic_uint refs;
@@ -852,25 +854,68 @@ static void mem_stats(struct engine *e, struct engine_stats *out)
 	}
 }
 
-void mem_engine_rewrite(struct engine *e)
+/* Takes the row of `key` out of one state, if its family may drop it as it stands there. */
+static void drop_row(const struct engine_family *family, struct node **root, struct slice key)
 {
-	struct mem_handle *h = handle_of(e);
+	struct row *row = node_get(*root, key);
 
-	for (unsigned i = 0; i < h->nfamilies; i++) {
-		const struct engine_family *family = &h->families[i];
-		struct mem_batch batch = { .base.ops = &mem_ops };
-		struct engine_iter *it;
+	if (row && family->drop(family->drop_arg, key, row_value(row)))
+		*root = node_del(*root, key);
+}
 
-		if (!family->drop || mem_iter_new(e, i, slice_of(NULL, 0), slice_of(NULL, 0), &it))
-			continue;
-		for (bool on = mem_iter_seek(it, slice_of(NULL, 0)); on; on = mem_iter_next(it))
-			if (family->drop(family->drop_arg, it->key, it->value))
-				mem_batch_add(&batch.base, ENGINE_DEL, i, it->key, slice_of(NULL, 0));
-		mem_iter_free(it);
-		mem_write(e, &batch.base, ENGINE_SYNC);
-		mem_batch_clear(&batch.base);
-		free(batch.ops);
+/* From every state of the store at once: what a rewritten file lacks, no power cut brings back. */
+static void drop_row_locked(struct mem_handle *h, unsigned family, struct slice key)
+{
+	const struct engine_family *f = &h->families[family];
+	struct store *store = h->store;
+	unsigned i = h->map[family];
+
+	drop_row(f, &store->now.roots[i], key);
+	drop_row(f, &store->synced.roots[i], key);
+	for (size_t k = 0; k < store->unsynced && k < MEM_ENGINE_KEPT_MAX; k++)
+		drop_row(f, &store->kept[k].roots[i], key);
+}
+
+/* Looks at some rows from `*pos` on, which it moves. 1 when there are more, 0, or a code. */
+static int rewrite_slice(struct mem_handle *h, unsigned family, struct buf *pos, struct slice end)
+{
+	const struct engine_family *f = &h->families[family];
+	struct row *row = NULL;
+	int err;
+
+	pthread_mutex_lock(&h->mem->write_lock);
+	pthread_mutex_lock(&h->mem->lock);
+	err = alive_locked(h);
+	for (unsigned i = 0; !err && i < REWRITE_SLICE_ROWS; i++) {
+		row = node_find(h->store->now.roots[h->map[family]], slice_buf(pos), i > 0);
+		if (!row || (end.len && slice_cmp(row_key(row), end) >= 0)) {
+			row = NULL;
+			break;
+		}
+		if (buf_copy(pos, row_key(row)))
+			must(NULL);
+		if (f->drop && f->drop(f->drop_arg, row_key(row), row_value(row)))
+			drop_row_locked(h, family, slice_buf(pos));
 	}
+	pthread_mutex_unlock(&h->mem->lock);
+	pthread_mutex_unlock(&h->mem->write_lock);
+	return err ? err : row != NULL;
+}
+
+static int mem_rewrite(struct engine *e, unsigned family, struct slice start, struct slice end,
+		       uint64_t bytes_per_s, const atomic_bool *stop)
+{
+	struct buf pos = { 0 };
+	int more = 1;
+
+	(void)bytes_per_s;
+	if (buf_copy(&pos, start))
+		must(NULL);
+	while (more == 1)
+		more = stop && atomic_load(stop) ? -ECANCELED :
+						   rewrite_slice(handle_of(e), family, &pos, end);
+	buf_release(&pos);
+	return more;
 }
 
 static const struct engine_ops mem_ops = {
@@ -887,5 +932,6 @@ static const struct engine_ops mem_ops = {
 	.write = mem_write,
 	.sync = mem_sync,
 	.checkpoint = mem_checkpoint,
+	.rewrite = mem_rewrite,
 	.stats = mem_stats,
 };

@@ -44,10 +44,4 @@ void mem_engine_power_cut_keeping(struct mem_engine *mem, size_t keep);
 /* How many writes a power cut would drop now, over all directories. */
 size_t mem_engine_unsynced(struct mem_engine *mem);
 
-/*
- * Asks the drop predicate of every family about every row, as an engine that rewrites all its files does, and
- * removes what may go. `e` is an open engine of this kind.
- */
-void mem_engine_rewrite(struct engine *e);
-
 #endif
