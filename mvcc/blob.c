@@ -8,6 +8,7 @@
  * and every commit that first refers to a blob at or above it is newer than the revision. So open
  * looks at the blobs from blob_low on and at the log after the revision, and at nothing else.
  */
+#include "mvcc/keep_int.h"
 #include "mvcc/mvcc_int.h"
 
 #include <errno.h>
@@ -178,7 +179,7 @@ void blob_applied(struct mvcc *db, mvcc_rev_t applied)
 	pthread_mutex_unlock(&db->blob_lock);
 }
 
-int blob_low_put(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t applied)
+int blob_low_put(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t applied, mvcc_rev_t *out_since)
 {
 	const struct stager *stager;
 	mvcc_rev_t since = applied;
@@ -200,6 +201,8 @@ int blob_low_put(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t applied
 	pthread_mutex_unlock(&db->blob_lock);
 	put_le64(raw, low);
 	put_le64(raw + 8, since);
+	if (out_since)
+		*out_since = since;
 	return engine_batch_put(batch, FAM_META, slice_str(META_BLOB_LOW), slice_of(raw, sizeof(raw)));
 }
 
@@ -262,6 +265,7 @@ int blob_load(struct mvcc *db)
 	if (!err) {
 		db->stuck.first = get_le64(pin.value.data);
 		db->stuck.since = get_le64(pin.value.data + 8);
+		db->keep->log_since = db->stuck.since;
 	}
 	engine_pin_release(db->engine, &pin);
 	return err;
@@ -344,10 +348,23 @@ out:
 	return err;
 }
 
+/* So that no id is given again that a row of the log after the old `since` tells of. */
+static int low_move(struct mvcc *db)
+{
+	struct engine_batch *batch = engine_batch_new(db->engine);
+	int err = batch ? blob_low_put(db, batch, atomic_load(&db->applied), NULL) : -ENOMEM;
+
+	if (!err)
+		err = engine_write(db->engine, batch, ENGINE_NOSYNC);
+	engine_batch_free(batch);
+	return err;
+}
+
 int blob_open(struct mvcc *db)
 {
 	struct staged_blobs blobs = { 0 };
 	mvcc_blob_t low = db->stuck.first;
+	bool moves;
 	size_t unwanted = 0;
 	int err = collect(db, low, &blobs);
 
@@ -360,7 +377,10 @@ int blob_open(struct mvcc *db)
 	if (unwanted)
 		err = blobs_remove(db, blobs.v, blobs.n, false);
 	db->next_blob = blobs.n ? blobs.v[blobs.n - 1].id + 1 : low;
+	moves = db->next_blob != low || db->stuck.since != atomic_load(&db->applied);
 	db->stuck = (struct stager){ 0 };
+	if (!err && moves)
+		err = low_move(db);
 out:
 	free(blobs.v);
 	return err;

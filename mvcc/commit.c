@@ -292,7 +292,11 @@ static int txn_refresh(struct mvcc_txn *txn)
 		w->header_known = w->old_known = false;
 		mvcc_item_release(&w->old);
 	}
-	mvcc_view_close(txn->view);
+	/* A blob seen at the first base may be referred to by this commit: no collector takes it before. */
+	if (txn->first_view)
+		mvcc_view_close(txn->view);
+	else
+		txn->first_view = txn->view;
 	txn->view = view;
 	return 0;
 }

@@ -13,6 +13,7 @@
  * A failed engine write stops all commits. Nothing is lost by it: ring and generations stay as they
  * are, and the committer tries every second to reopen the engine and to go on.
  */
+#include "mvcc/keep_int.h"
 #include "mvcc/mvcc_int.h"
 
 #include <assert.h>
@@ -336,11 +337,20 @@ static int chain_add(struct drain *d, struct mem_node *node)
 	return 0;
 }
 
-static int put_hist(struct drain *d, struct slice key, mvcc_rev_t end_rev, struct slice record)
+/* `record`, encoded, and as `rec`, ended. The collector finds by `ended` which blobs that may release. */
+static int put_hist(struct drain *d, struct slice key, mvcc_rev_t end_rev, struct slice record,
+		    const struct record *rec)
 {
 	int err = hist_key(&d->key, key, end_rev);
 
-	return err ? err : engine_batch_put(d->batch, FAM_HIST, slice_buf(&d->key), record);
+	if (!err)
+		err = engine_batch_put(d->batch, FAM_HIST, slice_buf(&d->key), record);
+	if (err || !rec->nblobs)
+		return err;
+	err = ended_key(&d->key, ENDED_NEW, end_rev, key);
+	if (!err)
+		err = ended_encode(&d->row, rec->mod, rec->blobs);
+	return err ? err : engine_batch_put(d->batch, FAM_ENDED, slice_buf(&d->key), slice_buf(&d->row));
 }
 
 /* What `latest` holds for a key. 0 with the pin to be released, -ENOENT, or a code. */
@@ -384,7 +394,7 @@ static int move_chain(struct drain *d)
 		struct mem_node *node = d->chain[i];
 
 		if (alive.len && alive_rev < node->rev)
-			err = put_hist(d, key, node->rev, alive);
+			err = put_hist(d, key, node->rev, alive, &rec);
 		alive = node->value;
 		alive_rev = node->rev;
 		if (!err && alive.len)
@@ -511,17 +521,22 @@ static int put_applied(struct drain *d)
 
 	if (!err)
 		err = engine_batch_put(d->batch, FAM_META, slice_str(META_APPLIED), slice_buf(&d->row));
-	return err ? err : blob_low_put(d->db, d->batch, gen->last_rev);
+	return err ? err : blob_low_put(d->db, d->batch, gen->last_rev, NULL);
 }
 
-/* The last batch of a generation. */
+/* The last batch of a generation. Under refs_lock, as it counts, and says where unused blobs may begin. */
 static int finish(struct drain *d)
 {
-	int err = put_refs(d);
+	int err;
 
+	pthread_mutex_lock(&d->db->refs_lock);
+	err = put_refs(d);
 	if (!err)
 		err = put_applied(d);
-	return err ? err : db_write(d->db, d->batch, ENGINE_NOSYNC);
+	if (!err)
+		err = db_write(d->db, d->batch, ENGINE_NOSYNC);
+	pthread_mutex_unlock(&d->db->refs_lock);
+	return err;
 }
 
 /* ---- a generation in memory ---- */
@@ -639,7 +654,7 @@ static int move_op(struct drain *d, struct op *op)
 	if (!err && existed && old.mod == d->rev) /* moved by a chunk before the kill */
 		goto out;
 	if (!err && existed)
-		err = put_hist(d, op->key, d->rev, pin.value);
+		err = put_hist(d, op->key, d->rev, pin.value, &old);
 	if (!err && (op->flags & OP_DEL)) {
 		if (existed)
 			err = engine_batch_del(d->batch, FAM_LATEST, op->key);
@@ -669,10 +684,12 @@ static int end_chunk(struct drain *d)
 {
 	int err = log_flush(d);
 
+	pthread_mutex_lock(&d->db->refs_lock);
 	if (!err)
 		err = put_refs(d);
 	if (!err)
 		err = db_write(d->db, d->batch, ENGINE_NOSYNC);
+	pthread_mutex_unlock(&d->db->refs_lock);
 	engine_batch_clear(d->batch);
 	return err;
 }
@@ -882,6 +899,8 @@ static void recover(struct mvcc *db)
 	gate_open(&db->gate);
 	if (!err)
 		err = ask_applied(db);
+	if (!err)
+		err = keep_load(db);
 	if (err)
 		return;
 	db_log(db, LOG_NOTICE, "the engine works again; %s",
@@ -890,6 +909,7 @@ static void recover(struct mvcc *db)
 	atomic_store(&db->failed, 0);
 	room_wake_locked(db);
 	pthread_mutex_unlock(&db->commit_lock);
+	keep_wake(db);
 }
 
 /* ---- the threads -------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
  * Reading the log: one row of the engine's `log` family, or several, for each revision. What is still
  * in the ring is drained first, so that there is only one place to read from.
  */
+#include "mvcc/keep_int.h"
 #include "mvcc/mvcc_int.h"
 
 #include <errno.h>
@@ -19,8 +20,7 @@ struct mvcc_log {
 	struct mvcc_entry entry;
 };
 
-/* Drains up to revision `rev`. */
-static int drain_to_rev(struct mvcc *db, mvcc_rev_t rev)
+int drain_to_rev(struct mvcc *db, mvcc_rev_t rev)
 {
 	if (rev <= atomic_load(&db->applied))
 		return 0;
@@ -31,21 +31,24 @@ int mvcc_log_open(struct mvcc *db, mvcc_rev_t from, mvcc_rev_t to, struct mvcc_l
 {
 	mvcc_rev_t current = atomic_load(&db->current);
 	struct buf start = { 0 }, end = { 0 };
+	struct mvcc_view *hold = NULL;
 	struct mvcc_log *log;
-	int err;
+	int err = 0;
 
 	if (to == MVCC_REV_LATEST)
 		to = current;
-	if (from < atomic_load(&db->floor))
-		return MVCC_ECOMPACTED;
 	if (from > current || to > current)
-		return MVCC_EFUTURE;
-	err = drain_to_rev(db, to);
-	if (err)
-		return err;
-	log = calloc(1, sizeof(*log));
-	if (!log)
-		return -ENOMEM;
+		return from < atomic_load(&db->floor) ? MVCC_ECOMPACTED : MVCC_EFUTURE;
+	err = view_open_floor(db, &hold); /* nothing goes from there on, until the iterator has it */
+	if (!err && from < mvcc_view_rev(hold))
+		err = MVCC_ECOMPACTED;
+	if (!err)
+		err = drain_to_rev(db, to);
+	log = err ? NULL : calloc(1, sizeof(*log));
+	if (!log) {
+		mvcc_view_close(hold);
+		return err ? err : -ENOMEM;
+	}
 	log->db = db;
 	gate_enter(&db->gate);
 	err = log_key(&start, from, 0);
@@ -57,6 +60,7 @@ int mvcc_log_open(struct mvcc *db, mvcc_rev_t from, mvcc_rev_t to, struct mvcc_l
 		err = engine_iter_error(log->it);
 	buf_release(&start);
 	buf_release(&end);
+	mvcc_view_close(hold);
 	if (err) {
 		mvcc_log_close(log);
 		return err;
@@ -191,7 +195,7 @@ int mvcc_log_change(struct mvcc_log *log, struct mvcc_change *change)
 	return log_change_take(&log->changes, change) ? 1 : MVCC_ECORRUPT;
 }
 
-static int time_of(struct mvcc *db, mvcc_rev_t rev, int64_t *out)
+int log_time_of(struct mvcc *db, mvcc_rev_t rev, int64_t *out)
 {
 	struct engine_pin pin = { 0 };
 	struct log_part part;
@@ -213,14 +217,19 @@ static int time_of(struct mvcc *db, mvcc_rev_t rev, int64_t *out)
 
 int mvcc_rev_at(struct mvcc *db, int64_t time_ns, mvcc_rev_t *out)
 {
-	mvcc_rev_t lo = atomic_load(&db->floor), hi = atomic_load(&db->current), found = MVCC_REV_FIRST;
-	int err = drain_to_rev(db, hi);
+	mvcc_rev_t floor, lo, hi = atomic_load(&db->current), found = 0;
+	struct mvcc_view *hold;
+	int err = view_open_floor(db, &hold); /* so that the log from there on stays */
 
+	if (err)
+		return err;
+	floor = lo = mvcc_view_rev(hold);
+	err = drain_to_rev(db, hi);
 	while (!err && lo <= hi) {
 		mvcc_rev_t mid = lo + (hi - lo) / 2;
 		int64_t then = 0;
 
-		err = time_of(db, mid, &then);
+		err = log_time_of(db, mid, &then);
 		if (!err && then <= time_ns) {
 			found = mid;
 			lo = mid + 1;
@@ -228,7 +237,13 @@ int mvcc_rev_at(struct mvcc *db, int64_t time_ns, mvcc_rev_t *out)
 			hi = mid - 1;
 		}
 	}
-	if (!err)
-		*out = found;
-	return err;
+	mvcc_view_close(hold);
+	if (err)
+		return err;
+	if (!found)
+		found = floor == MVCC_REV_FIRST ? MVCC_REV_FIRST : keep_pinned_before(db, time_ns, floor);
+	if (!found)
+		return MVCC_ECOMPACTED;
+	*out = found;
+	return 0;
 }

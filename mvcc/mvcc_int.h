@@ -108,12 +108,13 @@ struct mvcc {
 	void *clock_arg;
 	uint64_t replayed;
 	struct gate gate;
+	struct keep *keep; /* keep_int.h */
 
 	_Atomic mvcc_rev_t current; /* stored under commit_lock, last of all; loaded by anyone */
 	_Atomic int failed;         /* set under commit_lock; 0, or why no commit is taken */
 	_Atomic uint64_t head_seq;  /* number of the newest ring record; stored under commit_lock */
 	_Atomic uint64_t head_pos;  /* where the next one goes; likewise */
-	_Atomic mvcc_rev_t floor;
+	_Atomic mvcc_rev_t floor;   /* stored under keep_lock and views_lock */
 	_Atomic uint64_t next_run;
 
 	/* One commit at a time. */
@@ -162,6 +163,12 @@ struct mvcc {
 	mvcc_blob_t next_blob;       /* blob_lock */
 	struct stager stuck;         /* blob_lock; blobs from `first` on may be unused; 0 for none */
 
+	/*
+	 * Held from reading counts of blobs, or what blob_low is made of, to the end of the engine's write that
+	 * changes them.
+	 */
+	pthread_mutex_t refs_lock;
+
 	pthread_mutex_t intent_lock;
 	LIST_HEAD(, intent) intents; /* intent_lock */
 
@@ -195,6 +202,10 @@ int space_admit(struct mvcc *db, uint64_t bytes, bool grows);
 /* Does the disk have room enough that reopening the engine makes sense? */
 bool space_recovered(struct mvcc *db);
 
+/* Rows of FAM_META that hold one number. -ENOENT when absent. */
+int meta_get_u64(struct mvcc *db, const char *name, uint64_t *out);
+int meta_put_u64(struct engine_batch *batch, const char *name, uint64_t value);
+
 /* ---- committer.c -------------------------------------------------------------------------- */
 
 int threads_start(struct mvcc *db);
@@ -224,7 +235,17 @@ int drain_to(struct mvcc *db, uint64_t seq);
 /* Drains the oldest sealed generation in the calling thread: the committer's, or that of open. */
 int drain_last(struct mvcc *db);
 
+/* ---- log.c -------------------------------------------------------------------------------- */
+
+int drain_to_rev(struct mvcc *db, mvcc_rev_t rev); /* as drain_to() */
+
+/* When a revision was committed, by its row in the log, which must be there. */
+int log_time_of(struct mvcc *db, mvcc_rev_t rev, int64_t *out);
+
 /* ---- read.c ------------------------------------------------------------------------------- */
+
+/* A view of the floor: while it is open, all from there on stays, in the log, too. 0 or -ENOMEM. */
+int view_open_floor(struct mvcc *db, struct mvcc_view **out);
 
 /* A record found, and what it is lent by. */
 struct found {
@@ -286,8 +307,9 @@ struct staged_blob *blob_staged(struct staged_blobs *staged, mvcc_blob_t id); /*
 /* The transaction is over: committed as `rev` or, with 0, not at all. Removes what nothing refers to. */
 void blob_settle(struct mvcc *db, struct staged_blobs *staged, mvcc_rev_t rev);
 
-/* Adds the row that says from where on an unclean open has to look for unused blobs. */
-int blob_low_put(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t applied);
+/* Adds the row that says from where on an unclean open has to look for unused blobs, and in the log. */
+int blob_low_put(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t applied,
+		 mvcc_rev_t *out_since);                /* refs_lock; out_since may be NULL: that revision */
 void blob_applied(struct mvcc *db, mvcc_rev_t applied); /* forgets stagers whose commit is in the engine */
 
 int blob_load(struct mvcc *db); /* before replay: what that row says holds until blob_open() */

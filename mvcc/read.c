@@ -6,6 +6,7 @@
  * snapshot of the engine, while the committer moves rows from the first to the other two: see
  * DESIGN.md, "Visibility".
  */
+#include "mvcc/keep_int.h"
 #include "mvcc/txn_int.h"
 
 #include <assert.h>
@@ -14,27 +15,29 @@
 
 /* ---- views -------------------------------------------------------------------------------- */
 
+static void view_add_locked(struct mvcc *db, struct mvcc_view *view, mvcc_rev_t rev)
+{
+	*view = (struct mvcc_view){ .db = db, .rev = rev };
+	LIST_INSERT_HEAD(&db->views, view, link);
+	db->nviews++;
+}
+
 int mvcc_view_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_view **out)
 {
-	mvcc_rev_t current = atomic_load(&db->current);
-	struct mvcc_view *view;
+	struct mvcc_view *view = malloc(sizeof(*view));
 	int err = 0;
 
-	if (rev == MVCC_REV_LATEST)
-		rev = current;
-	if (rev > current)
-		return MVCC_EFUTURE;
-	view = malloc(sizeof(*view));
 	if (!view)
 		return -ENOMEM;
-	*view = (struct mvcc_view){ .db = db, .rev = rev };
 	pthread_mutex_lock(&db->views_lock); /* so that the floor, once it moves, sees every older view */
-	if (rev < atomic_load(&db->floor)) {
+	if (rev == MVCC_REV_LATEST)
+		rev = atomic_load(&db->current);
+	if (rev > atomic_load(&db->current))
+		err = MVCC_EFUTURE;
+	else if (rev < atomic_load(&db->floor) && !keep_is_pinned_locked(db, rev))
 		err = MVCC_ECOMPACTED;
-	} else {
-		LIST_INSERT_HEAD(&db->views, view, link);
-		db->nviews++;
-	}
+	else
+		view_add_locked(db, view, rev);
 	pthread_mutex_unlock(&db->views_lock);
 	if (err) {
 		free(view);
@@ -44,9 +47,23 @@ int mvcc_view_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_view **out)
 	return 0;
 }
 
+int view_open_floor(struct mvcc *db, struct mvcc_view **out)
+{
+	struct mvcc_view *view = malloc(sizeof(*view));
+
+	if (!view)
+		return -ENOMEM;
+	pthread_mutex_lock(&db->views_lock);
+	view_add_locked(db, view, atomic_load(&db->floor));
+	pthread_mutex_unlock(&db->views_lock);
+	*out = view;
+	return 0;
+}
+
 void mvcc_view_close(struct mvcc_view *view)
 {
 	struct mvcc *db;
+	bool held_back;
 
 	if (!view)
 		return;
@@ -54,8 +71,11 @@ void mvcc_view_close(struct mvcc_view *view)
 	pthread_mutex_lock(&db->views_lock);
 	LIST_REMOVE(view, link);
 	db->nviews--;
+	held_back = view->rev < atomic_load(&db->floor) && !keep_is_pinned_locked(db, view->rev);
 	pthread_mutex_unlock(&db->views_lock);
 	free(view);
+	if (held_back)
+		keep_wake(db);
 }
 
 mvcc_rev_t mvcc_view_rev(const struct mvcc_view *view)
@@ -804,6 +824,7 @@ struct life {
 	struct mvcc *db;
 	struct slice key;
 	mvcc_rev_t current, floor;
+	struct revs pinned;
 	int (*fn)(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev);
 	void *arg;
 	struct version *versions; /* of the overlay, newest first */
@@ -879,8 +900,8 @@ static int life_tell(struct life *l, const struct record *rec, mvcc_rev_t end_re
 	l->told = rec->mod;
 	if (end_rev > l->current)
 		end_rev = 0; /* what came after the revision asked about has not happened */
-	if (end_rev && end_rev <= l->floor)
-		return 0;
+	if (end_rev && end_rev <= l->floor && !revs_newest_in(&l->pinned, rec->mod, end_rev))
+		return 0; /* not dropped yet */
 	err = item_fill(&item, rec);
 	if (!err)
 		err = l->fn(l->arg, &item, end_rev);
@@ -893,7 +914,8 @@ static int life_of_hist(struct life *l, mvcc_rev_t below)
 {
 	struct buf start = { 0 }, end = { 0 }, key = { 0 };
 	struct engine_iter *it = NULL;
-	int at, err = hist_key(&start, l->key, l->floor + 1);
+	mvcc_rev_t oldest = l->pinned.n && l->pinned.v[0] < l->floor ? l->pinned.v[0] : l->floor;
+	int at, err = hist_key(&start, l->key, oldest + 1);
 
 	if (!err)
 		err = hist_key_after(&end, l->key);
@@ -948,13 +970,21 @@ int mvcc_history(struct mvcc *db, struct slice key,
 		 int (*fn)(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev), void *arg)
 {
 	struct life l = { .db = db, .key = key, .fn = fn, .arg = arg };
+	struct mvcc_view *hold = NULL;
 	struct gen_set *set;
 	int err;
 
 	if (!key_is_legal(key))
 		return 0;
+	err = view_open_floor(db, &hold);
+	if (!err)
+		err = keep_pinned_copy(db, &l.pinned);
+	if (err) {
+		mvcc_view_close(hold);
+		return err;
+	}
 	l.current = atomic_load(&db->current);
-	l.floor = atomic_load(&db->floor);
+	l.floor = hold->rev;
 	gate_enter(&db->gate);
 	set = overlay_ref(&db->overlay);
 	err = life_of_overlay(&l, set);
@@ -967,6 +997,8 @@ int mvcc_history(struct mvcc *db, struct slice key,
 		engine_pin_release(db->engine, &l.versions[i].pin);
 	gen_set_unref(set);
 	gate_leave(&db->gate);
+	mvcc_view_close(hold);
 	free(l.versions);
+	free(l.pinned.v);
 	return err;
 }

@@ -383,6 +383,91 @@ int applied_decode(struct slice in, struct applied *out)
 	return 0;
 }
 
+int ended_key_start(struct buf *out, mvcc_rev_t at, mvcc_rev_t end_rev)
+{
+	int err;
+
+	buf_clear(out);
+	err = buf_put_u8(out, at == ENDED_NEW ? 0 : 1);
+	if (!err && at != ENDED_NEW)
+		err = buf_put_be64(out, at);
+	return err ? err : buf_put_be64(out, end_rev);
+}
+
+int ended_key(struct buf *out, mvcc_rev_t at, mvcc_rev_t end_rev, struct slice key)
+{
+	int err = ended_key_start(out, at, end_rev);
+
+	return err ? err : buf_put_slice(out, key);
+}
+
+int ended_key_decode(struct slice in, mvcc_rev_t *end_rev, struct slice *key)
+{
+	mvcc_rev_t at;
+	uint8_t kind;
+
+	if (!take_u8(&in, &kind) || kind > 1 || (kind == 1 && !take_be64(&in, &at)) ||
+	    !take_be64(&in, end_rev) || *end_rev >= REV_LIMIT || in.len == 0)
+		return MVCC_ECORRUPT;
+	*key = in;
+	return 0;
+}
+
+int ended_encode(struct buf *out, mvcc_rev_t mod, struct slice blobs)
+{
+	int err;
+
+	buf_clear(out);
+	err = buf_put_varint(out, mod);
+	return err ? err : buf_put_slice(out, blobs);
+}
+
+int ended_decode(struct slice in, mvcc_rev_t *mod, struct slice *blobs)
+{
+	struct slice rest;
+	mvcc_blob_t blob;
+	bool own;
+
+	if (!take_varint(&in, mod) || *mod == 0 || *mod >= REV_LIMIT || in.len == 0)
+		return MVCC_ECORRUPT;
+	for (rest = in; rest.len;)
+		if (!record_blob_take(&rest, &blob, &own))
+			return MVCC_ECORRUPT;
+	*blobs = in;
+	return 0;
+}
+
+int pin_encode(struct buf *out, const struct mvcc_pin *pin)
+{
+	int err;
+
+	buf_clear(out);
+	err = buf_put_le64(out, pin->rev);
+	if (!err)
+		err = buf_put_u8(out, (uint8_t)pin->kind);
+	if (!err)
+		err = buf_put_le64(out, (uint64_t)pin->time_ns);
+	return err ? err : buf_put_le64(out, (uint64_t)pin->made_ns);
+}
+
+int pin_decode(struct slice name, struct slice in, struct mvcc_pin *out)
+{
+	struct mvcc_pin pin = { .kind = MVCC_PIN_USER };
+	uint64_t time_ns, made_ns;
+	uint8_t kind;
+
+	if (name.len == 0 || name.len > MVCC_PIN_NAME_MAX || !take_le64(&in, &pin.rev) || pin.rev == 0 ||
+	    pin.rev >= REV_LIMIT || !take_u8(&in, &kind) || kind > MVCC_PIN_AUTO ||
+	    !take_le64(&in, &time_ns) || !take_le64(&in, &made_ns) || in.len != 0)
+		return MVCC_ECORRUPT;
+	memcpy(pin.name, name.data, name.len);
+	pin.kind = kind;
+	pin.time_ns = (int64_t)time_ns;
+	pin.made_ns = (int64_t)made_ns;
+	*out = pin;
+	return 0;
+}
+
 /* ---- rows of the log ---------------------------------------------------------------------- */
 
 int log_part_encode(struct buf *out, uint32_t part, const struct log_part *p)

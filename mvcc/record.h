@@ -6,6 +6,7 @@
 #ifndef MVCC_RECORD_H
 #define MVCC_RECORD_H
 
+#include "mvcc/keep.h"
 #include "mvcc/mvcc.h"
 
 /* The families, in the order in which the engine is told of them. */
@@ -103,6 +104,15 @@ int log_key_decode(struct slice in, mvcc_rev_t *rev, uint32_t *part); /* 0 or MV
 int id_key(struct buf *out, uint64_t id);                             /* of a blob, of a run's end row */
 int stage_key(struct buf *out, uint64_t run, struct slice key);
 
+/* A row of `ended`: waits for the floor (`at` is ENDED_NEW), or for the end of the pins of revision `at`. */
+#define ENDED_NEW ((mvcc_rev_t)0)
+int ended_key(struct buf *out, mvcc_rev_t at, mvcc_rev_t end_rev, struct slice key);
+int ended_key_start(struct buf *out, mvcc_rev_t at,
+		    mvcc_rev_t end_rev); /* before all that end there or later */
+int ended_key_decode(struct slice in, mvcc_rev_t *end_rev, struct slice *key); /* or MVCC_ECORRUPT */
+int ended_encode(struct buf *out, mvcc_rev_t mod, struct slice blobs);   /* blobs: as a record lists them */
+int ended_decode(struct slice in, mvcc_rev_t *mod, struct slice *blobs); /* or MVCC_ECORRUPT */
+
 /* Rows of FAM_META. */
 #define META_STORE "store"
 #define META_APPLIED "applied"
@@ -111,6 +121,12 @@ int stage_key(struct buf *out, uint64_t run, struct slice key);
 #define META_INTENT "intent/"   /* ++ BE64(id) */
 #define META_COUNTER "counter/" /* ++ name */
 #define META_BLOBREF "blobref/" /* ++ BE64(blob) */
+#define META_COMPACTED "compacted"
+#define META_PIN "pin/"           /* ++ name */
+#define META_UNPINNED "unpinned/" /* ++ BE64(rev) */
+
+int pin_encode(struct buf *out, const struct mvcc_pin *pin);              /* replaces */
+int pin_decode(struct slice name, struct slice in, struct mvcc_pin *out); /* or MVCC_ECORRUPT */
 
 int meta_key_id(struct buf *out, const char *prefix, uint64_t id);
 int meta_key_name(struct buf *out, const char *prefix, struct slice name);

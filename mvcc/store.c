@@ -9,6 +9,7 @@
  * chained. What the ring held before can never be taken for part of the new chain.
  */
 #include "mvcc/dir.h"
+#include "mvcc/keep_int.h"
 #include "mvcc/mvcc_int.h"
 
 #include <errno.h>
@@ -127,6 +128,7 @@ int db_fail(struct mvcc *db, int err)
 	pthread_mutex_unlock(&db->commit_lock);
 	if (!first)
 		return err;
+	keep_interrupt(db);
 	db_log(db, LOG_ERR, "writing stopped: %s; reading goes on, and writing will be tried again",
 	       mvcc_strerror(err));
 	pthread_mutex_lock(&db->work_lock);
@@ -433,8 +435,11 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	struct mvcc *db = calloc(1, sizeof(*db));
 	struct generation *first = generation_new();
 
-	if (!db || !first || overlay_init(&db->overlay, first)) {
+	if (db)
+		db->keep = keep_new(opt);
+	if (!db || !db->keep || !first || overlay_init(&db->overlay, first)) {
 		generation_unref(first);
+		keep_free(db ? db->keep : NULL);
 		free(db);
 		return NULL;
 	}
@@ -447,6 +452,7 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	db->sync_ns = (opt->sync_ms ? opt->sync_ms : 1000) * 1000000ull;
 	db->next_blob = 1;
 	families_init(db);
+	keep_families(db);
 	gate_init(&db->gate);
 	TAILQ_INIT(&db->turns);
 	STAILQ_INIT(&db->syncs);
@@ -460,6 +466,7 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	pthread_mutex_init(&db->work_lock, NULL);
 	pthread_mutex_init(&db->views_lock, NULL);
 	pthread_mutex_init(&db->blob_lock, NULL);
+	pthread_mutex_init(&db->refs_lock, NULL);
 	pthread_mutex_init(&db->intent_lock, NULL);
 	pthread_mutex_init(&db->counter_lock, NULL);
 	pthread_mutex_init(&db->space_lock, NULL);
@@ -476,9 +483,11 @@ static void db_free(struct mvcc *db)
 {
 	struct stager *stager;
 
+	keep_stop(db);
 	threads_stop(db);
 	overlay_release(&db->overlay);
 	engine_close(db->engine);
+	keep_free(db->keep);
 	ring_unmap(&db->ring);
 	window_release(&db->window);
 	buf_release(&db->scratch);
@@ -496,6 +505,7 @@ static void db_free(struct mvcc *db)
 	pthread_mutex_destroy(&db->work_lock);
 	pthread_mutex_destroy(&db->views_lock);
 	pthread_mutex_destroy(&db->blob_lock);
+	pthread_mutex_destroy(&db->refs_lock);
 	pthread_mutex_destroy(&db->intent_lock);
 	pthread_mutex_destroy(&db->counter_lock);
 	pthread_mutex_destroy(&db->space_lock);
@@ -582,7 +592,7 @@ static int open_engine(struct mvcc *db, const struct mvcc_options *opt)
 	return opt->engine.open(opt->engine.arg, path, db->families, FAM_COUNT, &db->engine);
 }
 
-static int meta_get_u64(struct mvcc *db, const char *name, uint64_t *out)
+int meta_get_u64(struct mvcc *db, const char *name, uint64_t *out)
 {
 	struct engine_pin pin = { 0 };
 	int err = engine_get(db->engine, FAM_META, slice_str(name), &pin);
@@ -595,7 +605,7 @@ static int meta_get_u64(struct mvcc *db, const char *name, uint64_t *out)
 	return err;
 }
 
-static int meta_put_u64(struct engine_batch *batch, const char *name, uint64_t value)
+int meta_put_u64(struct engine_batch *batch, const char *name, uint64_t value)
 {
 	uint8_t raw[8];
 
@@ -678,19 +688,15 @@ static int load_rows(struct mvcc *db, const struct mvcc_options *opt)
 {
 	struct engine_batch *batch = NULL;
 	struct applied applied;
-	uint64_t floor = MVCC_REV_FIRST;
 	int err = meta_get_u64(db, META_STORE, &db->incarnation);
 
 	if (!err)
 		err = load_applied(db, &applied);
-	if (!err)
-		err = meta_get_u64(db, META_FLOOR, &floor);
 	if (err)
 		return err == -ENOENT ? MVCC_ECORRUPT : err;
 	err = map_ring(db, opt);
 	if (err)
 		return err;
-	atomic_store(&db->floor, floor);
 	atomic_store(&db->current, applied.rev);
 	atomic_store(&db->applied, applied.rev);
 	atomic_store(&db->applying, applied.rev);
@@ -703,6 +709,8 @@ static int load_rows(struct mvcc *db, const struct mvcc_options *opt)
 	db->active->last_time_ns = applied.time_ns;
 
 	err = blob_load(db);
+	if (!err)
+		err = keep_load(db);
 	if (!err)
 		err = intents_load(db);
 	if (!err)
@@ -779,6 +787,8 @@ int mvcc_open(const struct mvcc_options *opt, struct mvcc **out)
 	}
 	if (!err && make)
 		err = make_first_revision(db, opt);
+	if (!err)
+		err = keep_start(db, opt->manual_upkeep);
 	if (err) {
 		db_free(db);
 		return err;
@@ -796,7 +806,7 @@ static int write_last_rows(struct mvcc *db)
 	int err = batch ? counters_store(db, batch) : -ENOMEM;
 
 	if (!err)
-		err = blob_low_put(db, batch, atomic_load(&db->applied));
+		err = blob_low_put(db, batch, atomic_load(&db->applied), NULL);
 	if (!err)
 		err = engine_write(db->engine, batch, ENGINE_SYNC);
 	engine_batch_free(batch);
@@ -809,6 +819,7 @@ int mvcc_close(struct mvcc *db)
 
 	if (!db)
 		return 0;
+	keep_stop(db);
 	err = mvcc_sync(db, MVCC_REV_LATEST);
 	threads_stop(db);
 	if (!err)
@@ -856,6 +867,7 @@ void mvcc_stats(struct mvcc *db, struct mvcc_stats *out)
 	pthread_mutex_unlock(&db->commit_lock);
 	pthread_mutex_lock(&db->views_lock);
 	s.views = db->nviews;
+	keep_stats_locked(db, &s);
 	pthread_mutex_unlock(&db->views_lock);
 	gate_enter(&db->gate);
 	engine_stats_get(db->engine, &s.engine);

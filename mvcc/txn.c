@@ -72,6 +72,7 @@ void txn_free(struct mvcc_txn *txn)
 		txn->ranges = next;
 	}
 	mvcc_view_close(txn->view);
+	mvcc_view_close(txn->first_view);
 	memtable_release(&txn->reads);
 	txn_writes_unref(txn->writes);
 	blooms_free(txn->blooms);

@@ -63,8 +63,9 @@ struct bloom {
 
 struct mvcc_txn {
 	struct mvcc *db;
-	struct mvcc_view *view; /* at the base */
-	struct memtable reads;  /* a node's value points to its txn_read; made with the first */
+	struct mvcc_view *view;       /* at the base */
+	struct mvcc_view *first_view; /* at the first base, once it moved: what was seen there must stay */
+	struct memtable reads;        /* a node's value points to its txn_read; made with the first */
 	struct txn_read *guards;
 	struct txn_writes *writes;
 	struct txn_range *ranges;
