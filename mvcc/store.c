@@ -284,6 +284,14 @@ static int replay_record(struct mvcc *db, uint32_t type, struct slice payload, s
 			return MVCC_ECORRUPT;
 		intent_forget(db, get_le64(payload.data));
 		break;
+	case RING_LEASE:
+		err = lease_remember(db, payload);
+		break;
+	case RING_LEASE_DROP:
+		if (payload.len != 8)
+			return MVCC_ECORRUPT;
+		lease_forget(db, get_le64(payload.data));
+		break;
 	default:
 		return MVCC_ECORRUPT;
 	}
@@ -448,6 +456,7 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	db->next_blob = 1;
 	families_init(db);
 	gate_init(&db->gate);
+	lessor_init(&db->lessor);
 	TAILQ_INIT(&db->turns);
 	STAILQ_INIT(&db->syncs);
 	STAILQ_INIT(&db->rooms);
@@ -476,6 +485,7 @@ static void db_free(struct mvcc *db)
 {
 	struct stager *stager;
 
+	lessor_stop(db);
 	threads_stop(db);
 	overlay_release(&db->overlay);
 	engine_close(db->engine);
@@ -483,6 +493,7 @@ static void db_free(struct mvcc *db)
 	window_release(&db->window);
 	buf_release(&db->scratch);
 	intents_release(db);
+	lessor_release(&db->lessor);
 	while ((stager = LIST_FIRST(&db->stagers))) {
 		LIST_REMOVE(stager, link);
 		free(stager);
@@ -708,6 +719,8 @@ static int load_rows(struct mvcc *db, const struct mvcc_options *opt)
 	if (!err)
 		err = counters_load(db);
 	if (!err)
+		err = leases_load(db);
+	if (!err)
 		err = replay(db);
 	if (!err)
 		err = resize_ring(db, opt);
@@ -779,6 +792,8 @@ int mvcc_open(const struct mvcc_options *opt, struct mvcc **out)
 	}
 	if (!err && make)
 		err = make_first_revision(db, opt);
+	if (!err && !opt->manual_upkeep)
+		err = lessor_start(db);
 	if (err) {
 		db_free(db);
 		return err;
@@ -809,6 +824,7 @@ int mvcc_close(struct mvcc *db)
 
 	if (!db)
 		return 0;
+	lessor_stop(db); /* first, as it commits */
 	err = mvcc_sync(db, MVCC_REV_LATEST);
 	threads_stop(db);
 	if (!err)
@@ -857,6 +873,7 @@ void mvcc_stats(struct mvcc *db, struct mvcc_stats *out)
 	pthread_mutex_lock(&db->views_lock);
 	s.views = db->nviews;
 	pthread_mutex_unlock(&db->views_lock);
+	lessor_stats(&db->lessor, &s);
 	gate_enter(&db->gate);
 	engine_stats_get(db->engine, &s.engine);
 	gate_leave(&db->gate);
