@@ -7,6 +7,7 @@
  * Once judged, the commit is encoded into the ring, put into the active generation, and published
  * by one store of the current revision.
  */
+#include "mvcc/lease_int.h"
 #include "mvcc/txn_int.h"
 
 #include <assert.h>
@@ -134,6 +135,7 @@ static int update_to_put(struct mvcc_txn *txn, struct txn_write *w)
 	w->value = memtable_copy(mt, w->old.value);
 	w->blobs = memtable_copy(mt, slice_buf(&txn->list));
 	w->nblobs = w->old.nblobs;
+	w->lease = w->old.lease;
 	w->what = WRITE_PUT;
 	return w->value.data && w->blobs.data ? txn_fold_updates(txn, w) : -ENOMEM;
 }
@@ -356,6 +358,27 @@ static int judge_locked(struct mvcc_txn *txn, unsigned attempt)
 	return 0;
 }
 
+/* Do all leases that puts name still take keys? */
+static int leases_locked(struct mvcc_txn *txn)
+{
+	struct mvcc *db = txn->db;
+	uint64_t seq = db->ring.head.seq + 1;
+	int err = 0;
+
+	if (!txn->attaches)
+		return 0;
+	for (size_t i = 0; !err && i < txn->run_leases.n; i++)
+		err = lease_attach(db, txn->run_leases.v[i], seq);
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
+	     node = memtable_next(node)) {
+		const struct txn_write *w = write_of(node);
+
+		if (w->what == WRITE_PUT && w->attaches)
+			err = lease_attach(db, w->lease, seq);
+	}
+	return err;
+}
+
 /* ---- encoding, under the lock ------------------------------------------------------------- */
 
 /* The newest record of a key that was committed after the base, from memory. 0, LOOK_AGAIN or a code. */
@@ -397,6 +420,7 @@ static int old_record(struct mvcc_txn *txn, struct txn_write *w, struct record *
 	*out = (struct record){ .mod = w->old.mod_rev,
 				.create = w->old.create_rev,
 				.version = w->old.version,
+				.lease = w->old.lease,
 				.nblobs = w->old.nblobs,
 				.value = w->old.value };
 	buf_clear(&txn->list);
@@ -453,6 +477,7 @@ static int encode_put(struct mvcc_txn *txn, struct txn_write *w, mvcc_rev_t rev)
 		.mod = rev,
 		.create = goes_on ? w->header.create : rev,
 		.version = goes_on ? w->header.version + 1 : 1,
+		.lease = w->lease,
 		.nblobs = w->nblobs,
 		.blobs = w->blobs_told,
 		.value = w->value,
@@ -614,6 +639,8 @@ static int commit_locked(struct mvcc_txn *txn, unsigned attempt, mvcc_rev_t *out
 	int64_t time_ns = time_locked(db);
 	int err = judge_locked(txn, attempt);
 
+	if (!err)
+		err = leases_locked(txn);
 	if (err)
 		return err;
 	err = encode_head_locked(txn, rev, time_ns);

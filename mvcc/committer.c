@@ -366,6 +366,24 @@ static int get_latest(struct drain *d, struct slice key, struct engine_pin *pin,
 	return err;
 }
 
+/* Keeps the keys of each lease: `key` had one, and has the other; 0 is none, or no key. */
+static int move_lease(struct drain *d, struct slice key, mvcc_lease_t had, mvcc_lease_t has)
+{
+	int err = 0;
+
+	if (had == has)
+		return 0;
+	if (had)
+		err = attached_key(&d->key, had, key);
+	if (!err && had)
+		err = engine_batch_del(d->batch, FAM_LEASE, slice_buf(&d->key));
+	if (!err && has)
+		err = attached_key(&d->key, has, key);
+	if (!err && has)
+		err = engine_batch_put(d->batch, FAM_LEASE, slice_buf(&d->key), slice_of(NULL, 0));
+	return err;
+}
+
 /*
  * Moves the versions of one key: each ends the one before it, which goes to `hist`; the last stays
  * in `latest`. One that stands there already, of the same revision, is itself and ended by nothing.
@@ -377,6 +395,7 @@ static int move_chain(struct drain *d)
 	struct engine_pin pin = { 0 };
 	struct record rec;
 	mvcc_rev_t alive_rev = 0;
+	mvcc_lease_t had = 0;
 	bool existed = false;
 	int err = 0;
 
@@ -386,6 +405,7 @@ static int move_chain(struct drain *d)
 		if (existed) {
 			alive = pin.value;
 			alive_rev = rec.mod;
+			had = rec.lease;
 		}
 		if (err == -ENOENT)
 			err = 0;
@@ -406,6 +426,8 @@ static int move_chain(struct drain *d)
 		err = engine_batch_put(d->batch, FAM_LATEST, key, alive);
 	else if (!err && existed)
 		err = engine_batch_del(d->batch, FAM_LATEST, key);
+	if (!err)
+		err = move_lease(d, key, had, alive.len ? rec.lease : 0);
 	engine_pin_release(d->db->engine, &pin);
 	return err;
 }
@@ -565,7 +587,21 @@ static int log_commit(struct drain *d, struct slice payload)
 	return err ? err : put_settled(d, &head);
 }
 
-/* The ring still has the generation's records: log rows and intents are made from them. */
+/* A lease was granted or renewed: its row is the record, with the id in its key. */
+static int put_lease(struct drain *d, struct slice payload)
+{
+	struct lease_row row;
+	int err = lease_decode(payload, &row);
+
+	if (!err)
+		err = lease_key(&d->key, row.id);
+	if (!err)
+		err = engine_batch_put(d->batch, FAM_LEASE, slice_buf(&d->key),
+				       slice_of(payload.data + LEASE_VALUE, LEASE_BYTES - LEASE_VALUE));
+	return err;
+}
+
+/* The ring still has the generation's records: log rows, intents and leases are made from them. */
 static int move_ring(struct drain *d)
 {
 	struct ring_at at = d->gen->begin;
@@ -592,6 +628,16 @@ static int move_ring(struct drain *d)
 				err = meta_key_id(&d->key, META_INTENT, get_le64(payload.data));
 			if (!err)
 				err = engine_batch_del(d->batch, FAM_META, slice_buf(&d->key));
+			break;
+		case RING_LEASE:
+			err = put_lease(d, payload);
+			break;
+		case RING_LEASE_DROP:
+			err = payload.len == 8 ? 0 : MVCC_ECORRUPT;
+			if (!err)
+				err = lease_key(&d->key, get_le64(payload.data));
+			if (!err)
+				err = engine_batch_del(d->batch, FAM_LEASE, slice_buf(&d->key));
 			break;
 		default:
 			err = MVCC_ECORRUPT;
@@ -659,6 +705,8 @@ static int move_op(struct drain *d, struct op *op)
 		if (existed)
 			err = engine_batch_del(d->batch, FAM_LATEST, op->key);
 		if (!err && existed)
+			err = move_lease(d, op->key, old.lease, 0);
+		if (!err && existed)
 			err = log_op(d, op, NULL);
 		goto out;
 	}
@@ -671,6 +719,8 @@ static int move_op(struct drain *d, struct op *op)
 	err = record_encode(&d->record, &rec);
 	if (!err)
 		err = engine_batch_put(d->batch, FAM_LATEST, op->key, slice_buf(&d->record));
+	if (!err)
+		err = move_lease(d, op->key, existed ? old.lease : 0, rec.lease);
 	if (!err)
 		err = count_blobs(d, &rec);
 	if (!err)

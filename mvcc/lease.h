@@ -21,7 +21,7 @@ struct mvcc_lease {
 };
 
 /*
- * Grants a lease of `ttl_ms`. `id` 0 chooses one never used before. As safe as a commit when it returns.
+ * Grants a lease of `ttl_ms`. `id` 0 chooses one: none that is in use, and never the same twice. As safe as a commit when it returns.
  * Returns 0, or
  *   -EEXIST  the id is in use
  *   -EINVAL  a time of 0, or above MVCC_LEASE_TTL_MAX seconds; an id of 2^63 or more

@@ -6,6 +6,7 @@
 #ifndef MVCC_INT_H
 #define MVCC_INT_H
 
+#include "mvcc/lease_int.h"
 #include "mvcc/mvcc.h"
 #include "mvcc/overlay.h"
 #include "mvcc/record.h"
@@ -174,6 +175,8 @@ struct mvcc {
 
 	pthread_mutex_t counter_lock;  /* held over the engine's write */
 	LIST_HEAD(, counter) counters; /* counter_lock */
+
+	struct lessor lessor; /* a lock of its own */
 
 	pthread_mutex_t space_lock;
 	uint64_t space_free, space_taken, space_stamp_ns; /* space_lock; see space_admit() */

@@ -341,6 +341,83 @@ int stage_key(struct buf *out, uint64_t run, struct slice key)
 	return err ? err : buf_put_slice(out, key);
 }
 
+enum { LEASE_ROW = 0, LEASE_ATTACHED = 1 }; /* the first byte of a key of FAM_LEASE */
+
+static int lease_prefix(struct buf *out, uint8_t kind, mvcc_lease_t id)
+{
+	int err;
+
+	buf_clear(out);
+	err = buf_put_u8(out, kind);
+	return err ? err : buf_put_be64(out, id);
+}
+
+int lease_key(struct buf *out, mvcc_lease_t id)
+{
+	return lease_prefix(out, LEASE_ROW, id);
+}
+
+int lease_keys_end(struct buf *out)
+{
+	buf_clear(out);
+	return buf_put_u8(out, LEASE_ROW + 1);
+}
+
+int attached_key(struct buf *out, mvcc_lease_t id, struct slice key)
+{
+	int err = lease_prefix(out, LEASE_ATTACHED, id);
+
+	return err ? err : buf_put_slice(out, key);
+}
+
+int attached_key_decode(struct slice in, mvcc_lease_t *id, struct slice *key)
+{
+	uint8_t kind;
+
+	if (!take_u8(&in, &kind) || kind != LEASE_ATTACHED || !take_be64(&in, id) || in.len == 0)
+		return MVCC_ECORRUPT;
+	*key = in;
+	return 0;
+}
+
+void lease_encode(uint8_t out[LEASE_BYTES], const struct lease_row *row)
+{
+	put_le64(out, row->id);
+	put_le64(out + 8, row->ttl_ms);
+	put_le64(out + 16, (uint64_t)row->deadline_ms);
+}
+
+static int lease_value_decode(struct slice in, mvcc_lease_t id, struct lease_row *out)
+{
+	struct lease_row row = { .id = id };
+	uint64_t deadline_ms;
+
+	if (!take_le64(&in, &row.ttl_ms) || !take_le64(&in, &deadline_ms) || in.len)
+		return MVCC_ECORRUPT;
+	if (id == 0 || id > INT64_MAX || row.ttl_ms == 0 || row.ttl_ms > LEASE_TTL_MS_MAX)
+		return MVCC_ECORRUPT;
+	row.deadline_ms = (int64_t)deadline_ms;
+	*out = row;
+	return 0;
+}
+
+int lease_decode(struct slice in, struct lease_row *out)
+{
+	mvcc_lease_t id;
+
+	return take_le64(&in, &id) ? lease_value_decode(in, id, out) : MVCC_ECORRUPT;
+}
+
+int lease_row_decode(struct slice key, struct slice value, struct lease_row *out)
+{
+	mvcc_lease_t id;
+	uint8_t kind;
+
+	if (!take_u8(&key, &kind) || kind != LEASE_ROW || !take_be64(&key, &id) || key.len)
+		return MVCC_ECORRUPT;
+	return lease_value_decode(value, id, out);
+}
+
 int meta_key_id(struct buf *out, const char *prefix, uint64_t id)
 {
 	int err = buf_copy(out, slice_str(prefix));

@@ -7,6 +7,7 @@
 #define MVCC_RECORD_H
 
 #include "mvcc/keep.h"
+#include "mvcc/lease.h"
 #include "mvcc/mvcc.h"
 
 /* The families, in the order in which the engine is told of them. */
@@ -112,6 +113,29 @@ int ended_key_start(struct buf *out, mvcc_rev_t at,
 int ended_key_decode(struct slice in, mvcc_rev_t *end_rev, struct slice *key); /* or MVCC_ECORRUPT */
 int ended_encode(struct buf *out, mvcc_rev_t mod, struct slice blobs);   /* blobs: as a record lists them */
 int ended_decode(struct slice in, mvcc_rev_t *mod, struct slice *blobs); /* or MVCC_ECORRUPT */
+/*
+ * A lease: a record of the ring holds all of it, its row in FAM_LEASE has the id in its key. Times of leases are
+ * in ms, as the longest would not fit in ns.
+ */
+struct lease_row {
+	mvcc_lease_t id;     /* 1 to 2^63 - 1 */
+	uint64_t ttl_ms;     /* 1 to LEASE_TTL_MS_MAX */
+	int64_t deadline_ms; /* since 1970 UTC */
+};
+
+#define LEASE_BYTES 24
+#define LEASE_VALUE 8 /* where in these bytes the value of the row begins */
+#define LEASE_TTL_MS_MAX (MVCC_LEASE_TTL_MAX * 1000)
+
+void lease_encode(uint8_t out[LEASE_BYTES], const struct lease_row *row);
+int lease_decode(struct slice in, struct lease_row *out);                          /* 0 or MVCC_ECORRUPT */
+int lease_row_decode(struct slice key, struct slice value, struct lease_row *out); /* likewise */
+int lease_key(struct buf *out, mvcc_lease_t id);
+int lease_keys_end(struct buf *out); /* behind the rows of all leases */
+
+/* The row that says that `key` is attached; with an empty key, what stands before all those of the lease. */
+int attached_key(struct buf *out, mvcc_lease_t id, struct slice key);
+int attached_key_decode(struct slice in, mvcc_lease_t *id, struct slice *key); /* 0 or MVCC_ECORRUPT */
 
 /* Rows of FAM_META. */
 #define META_STORE "store"

@@ -26,6 +26,8 @@ enum ring_type {
 	RING_COMMIT = 1,
 	RING_INTENT = 2,
 	RING_INTENT_DROP = 3,
+	RING_LEASE = 4, /* granted or renewed */
+	RING_LEASE_DROP = 5,
 };
 
 /* A place between two records. */

@@ -7,6 +7,7 @@
  * A row says what stood under its key at the transaction's base. That is still true at commit, as
  * commit fails if another transaction changed a key of the run.
  */
+#include "mvcc/lease_int.h"
 #include "mvcc/txn_int.h"
 
 #include <errno.h>
@@ -145,6 +146,8 @@ static int spill_write(struct mvcc_txn *txn, struct slice key, struct txn_write 
 	if (!err)
 		err = engine_batch_put(batch, FAM_STAGE, slice_buf(&row), slice_buf(&txn->value));
 	buf_release(&row);
+	if (!err && w->what == WRITE_PUT && w->attaches)
+		err = lease_ids_add(&txn->run_leases, w->lease);
 	txn->run_counts |= w->what == WRITE_PUT || w->header.exists;
 	txn->run_grows |= w->what == WRITE_PUT;
 	return err;
@@ -199,6 +202,7 @@ static int fold_into_run(struct mvcc_txn *txn, struct slice key, struct txn_writ
 			err = record_decode(op.record, &rec);
 		if (!err && !(op.flags & OP_DEL)) {
 			w->what = WRITE_PUT;
+			w->lease = rec.lease;
 			w->value = memtable_copy(&txn->writes->mt, rec.value);
 			w->nblobs = rec.nblobs;
 			w->blobs = memtable_copy(&txn->writes->mt, rec.blobs);

@@ -286,6 +286,14 @@ static int replay_record(struct mvcc *db, uint32_t type, struct slice payload, s
 			return MVCC_ECORRUPT;
 		intent_forget(db, get_le64(payload.data));
 		break;
+	case RING_LEASE:
+		err = lease_remember(db, payload);
+		break;
+	case RING_LEASE_DROP:
+		if (payload.len != 8)
+			return MVCC_ECORRUPT;
+		lease_forget(db, get_le64(payload.data));
+		break;
 	default:
 		return MVCC_ECORRUPT;
 	}
@@ -454,6 +462,7 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	families_init(db);
 	keep_families(db);
 	gate_init(&db->gate);
+	lessor_init(&db->lessor);
 	TAILQ_INIT(&db->turns);
 	STAILQ_INIT(&db->syncs);
 	STAILQ_INIT(&db->rooms);
@@ -483,6 +492,7 @@ static void db_free(struct mvcc *db)
 {
 	struct stager *stager;
 
+	lessor_stop(db); /* first, as it commits */
 	keep_stop(db);
 	threads_stop(db);
 	overlay_release(&db->overlay);
@@ -492,6 +502,7 @@ static void db_free(struct mvcc *db)
 	window_release(&db->window);
 	buf_release(&db->scratch);
 	intents_release(db);
+	lessor_release(&db->lessor);
 	while ((stager = LIST_FIRST(&db->stagers))) {
 		LIST_REMOVE(stager, link);
 		free(stager);
@@ -716,6 +727,8 @@ static int load_rows(struct mvcc *db, const struct mvcc_options *opt)
 	if (!err)
 		err = counters_load(db);
 	if (!err)
+		err = leases_load(db);
+	if (!err)
 		err = replay(db);
 	if (!err)
 		err = resize_ring(db, opt);
@@ -789,6 +802,8 @@ int mvcc_open(const struct mvcc_options *opt, struct mvcc **out)
 		err = make_first_revision(db, opt);
 	if (!err)
 		err = keep_start(db, opt->manual_upkeep);
+	if (!err && !opt->manual_upkeep)
+		err = lessor_start(db);
 	if (err) {
 		db_free(db);
 		return err;
@@ -819,6 +834,7 @@ int mvcc_close(struct mvcc *db)
 
 	if (!db)
 		return 0;
+	lessor_stop(db);
 	keep_stop(db);
 	err = mvcc_sync(db, MVCC_REV_LATEST);
 	threads_stop(db);
@@ -869,6 +885,7 @@ void mvcc_stats(struct mvcc *db, struct mvcc_stats *out)
 	s.views = db->nviews;
 	keep_stats_locked(db, &s);
 	pthread_mutex_unlock(&db->views_lock);
+	lessor_stats(&db->lessor, &s);
 	gate_enter(&db->gate);
 	engine_stats_get(db->engine, &s.engine);
 	gate_leave(&db->gate);

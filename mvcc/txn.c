@@ -6,6 +6,7 @@
  * and a guard over it is judged with it. So "exists" holds for a key the transaction itself has put,
  * and "empty" for a range whose keys it has itself deleted.
  */
+#include "mvcc/lease_int.h"
 #include "mvcc/txn_int.h"
 
 #include <errno.h>
@@ -77,6 +78,7 @@ void txn_free(struct mvcc_txn *txn)
 	txn_writes_unref(txn->writes);
 	blooms_free(txn->blooms);
 	free(txn->staged.v);
+	free(txn->run_leases.v);
 	free(txn->settled);
 	buf_release(&txn->story);
 	buf_release(&txn->rec);
@@ -184,6 +186,7 @@ int txn_write_record(struct mvcc_txn *txn, struct slice key, struct txn_write *w
 	*out = (struct record){
 		.create = goes_on ? w->header.create : 0,
 		.version = goes_on ? w->header.version + 1 : 1,
+		.lease = w->lease,
 		.nblobs = w->nblobs,
 		.blobs = w->blobs,
 		.value = w->value,
@@ -473,35 +476,72 @@ static int blobs_encode(struct buf *out, const mvcc_blob_t *blobs, size_t nblobs
 	return err;
 }
 
-int mvcc_txn_put(struct mvcc_txn *txn, struct slice key, struct slice value, const mvcc_blob_t *blobs,
-		 size_t nblobs)
+/*
+ * Notes a put whose list of blobs stands in txn->list. One that keeps the value keeps what is still to be done
+ * to it by updates; another value replaces that, too.
+ */
+static int note_put(struct mvcc_txn *txn, const struct mvcc_put *put, bool attaches)
 {
 	struct memtable *mt = &txn->writes->mt;
 	size_t before = atomic_load(&mt->bytes);
-	struct slice value_copy, list_copy;
-	struct txn_write *w;
-	int err;
+	struct slice value = memtable_copy(mt, put->value);
+	struct slice list = memtable_copy(mt, slice_buf(&txn->list));
+	struct txn_write *w = value.data && list.data ? txn_write_at(txn->writes, put->key) : NULL;
 
-	if (txn->err)
-		return txn->err;
-	if (!key_is_legal(key) || value.len > MVCC_VALUE_MAX)
-		return -EINVAL;
-	err = blobs_encode(&txn->list, blobs, nblobs);
-	if (err)
-		return err;
-	value_copy = memtable_copy(mt, value);
-	list_copy = memtable_copy(mt, slice_buf(&txn->list));
-	w = value_copy.data && list_copy.data ? txn_write_at(txn->writes, key) : NULL;
 	if (!w)
 		return -ENOMEM;
+	w->attaches = attaches || ((put->flags & MVCC_PUT_KEEP_LEASE) && w->what == WRITE_PUT && w->attaches);
 	w->reborn |= w->what == WRITE_DEL;
 	w->what = WRITE_PUT;
-	w->value = value_copy;
-	w->nblobs = nblobs;
-	w->blobs = list_copy;
-	w->updates = w->last_update = NULL;
+	w->lease = put->lease;
+	w->value = value;
+	w->nblobs = put->nblobs;
+	w->blobs = list;
+	if (!(put->flags & MVCC_PUT_KEEP_VALUE))
+		w->updates = w->last_update = NULL;
+	txn->attaches |= w->attaches;
 	txn->writes->spillable += atomic_load(&mt->bytes) - before;
 	return spill_if_large(txn);
+}
+
+int mvcc_txn_put_with(struct mvcc_txn *txn, const struct mvcc_put *put)
+{
+	bool attaches = put->lease && !(put->flags & MVCC_PUT_KEEP_LEASE);
+	struct mvcc_item kept = { 0 };
+	struct mvcc_put whole = *put;
+	int err = txn->err;
+
+	if (err)
+		return err;
+	if (!key_is_legal(put->key) || (put->flags & ~(unsigned)(MVCC_PUT_KEEP_VALUE | MVCC_PUT_KEEP_LEASE)))
+		return -EINVAL;
+	if (put->flags)
+		err = mvcc_txn_get(txn, put->key, &kept);
+	if (!err && attaches)
+		err = lease_attach(txn->db, put->lease, 0);
+	if (put->flags & MVCC_PUT_KEEP_VALUE) {
+		whole.value = kept.value;
+		whole.blobs = kept.blobs;
+		whole.nblobs = kept.nblobs;
+	}
+	if (put->flags & MVCC_PUT_KEEP_LEASE)
+		whole.lease = kept.lease;
+	if (!err && whole.value.len > MVCC_VALUE_MAX)
+		err = -EINVAL;
+	if (!err)
+		err = blobs_encode(&txn->list, whole.blobs, whole.nblobs);
+	if (!err)
+		err = note_put(txn, &whole, attaches);
+	mvcc_item_release(&kept);
+	return err;
+}
+
+int mvcc_txn_put(struct mvcc_txn *txn, struct slice key, struct slice value, const mvcc_blob_t *blobs,
+		 size_t nblobs)
+{
+	struct mvcc_put put = { .key = key, .value = value, .blobs = blobs, .nblobs = nblobs };
+
+	return mvcc_txn_put_with(txn, &put);
 }
 
 int mvcc_txn_del(struct mvcc_txn *txn, struct slice key)
@@ -522,6 +562,26 @@ int mvcc_txn_del(struct mvcc_txn *txn, struct slice key)
 	w->updates = w->last_update = NULL;
 	txn->writes->spillable += atomic_load(&mt->bytes) - before;
 	return spill_if_large(txn);
+}
+
+int mvcc_txn_del_range(struct mvcc_txn *txn, struct slice start, struct slice end, uint64_t *n)
+{
+	const struct mvcc_item *item;
+	struct mvcc_cursor *c;
+	struct slice key;
+	uint64_t deleted = 0;
+	int err = mvcc_txn_cursor_open(txn, start, end, &c);
+
+	if (err)
+		return err;
+	while (!err && (err = mvcc_cursor_next(c, &key, &item)) == 1) {
+		err = mvcc_txn_del(txn, key);
+		deleted++;
+	}
+	mvcc_cursor_close(c);
+	if (!err && n)
+		*n = deleted;
+	return err;
 }
 
 int mvcc_txn_update(struct mvcc_txn *txn, struct slice key, mvcc_update_fn *fn, const void *arg,

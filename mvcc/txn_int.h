@@ -30,6 +30,8 @@ struct txn_write {
 	bool header_known;
 	bool moved; /* validation met another commit of the key */
 	bool old_known;
+	bool attaches; /* it was put with a lease, which has to exist at commit */
+	mvcc_lease_t lease;
 	struct slice value;
 	uint64_t nblobs;
 	struct slice blobs;      /* encoded; which are own is told when commit begins */
@@ -70,9 +72,11 @@ struct mvcc_txn {
 	struct txn_writes *writes;
 	struct txn_range *ranges;
 	size_t nranges;
-	uint64_t run;    /* id of the staged run, 0 for none */
-	bool run_counts; /* the run holds something that is a change */
-	bool run_grows;  /* it holds a put */
+	uint64_t run;                /* id of the staged run, 0 for none */
+	bool run_counts;             /* the run holds something that is a change */
+	bool run_grows;              /* it holds a put */
+	bool attaches;               /* some put names a lease */
+	struct lease_ids run_leases; /* those that puts in the run name */
 	struct bloom *blooms;
 	struct staged_blobs staged;
 	uint64_t *settled;
