@@ -333,7 +333,7 @@ static int try_request(struct mvcc *db, const struct mvcc_request *request, cons
 	return err;
 }
 
-/* Lets those go first whom this one met, the longer the more often; for a random time, so that not all come back at once. */
+/* Lets others go first; for a random time, so that those who met do not come back all at once. */
 static void pause_after(unsigned tries)
 {
 	unsigned doublings = tries - TRIES_AT_ONCE;
