@@ -165,6 +165,7 @@ static int prepare(struct mvcc_txn *txn, const struct mvcc_story *story)
 {
 	int err = txn->err;
 
+	savepoints_end(txn);
 	buf_clear(&txn->story);
 	if (!err)
 		err = story_encode(&txn->story, story);
@@ -712,6 +713,7 @@ static int try_once(struct mvcc_txn *txn, unsigned flags, unsigned attempt, mvcc
 int mvcc_txn_commit(struct mvcc_txn *txn, const struct mvcc_story *story, unsigned flags, mvcc_rev_t *out_rev)
 {
 	struct mvcc *db = txn->db;
+	uint64_t begun_ns = now_ns();
 	mvcc_rev_t rev = 0;
 	int err = prepare(txn, story);
 
@@ -735,6 +737,7 @@ int mvcc_txn_commit(struct mvcc_txn *txn, const struct mvcc_story *story, unsign
 		run_remove(txn);
 	blob_settle(db, &txn->staged, rev);
 	txn_free(txn);
+	histogram_add(&db->h_commit, now_ns() - begun_ns);
 	if (out_rev)
 		*out_rev = rev;
 	return 0;

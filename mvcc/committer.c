@@ -546,6 +546,16 @@ static int put_applied(struct drain *d)
 	return err ? err : blob_low_put(d->db, d->batch, gen->last_rev, NULL);
 }
 
+static int write_batch(struct drain *d)
+{
+	uint64_t begun_ns = now_ns();
+	int err = db_write(d->db, d->batch, ENGINE_NOSYNC);
+
+	if (!err)
+		histogram_add(&d->db->h_drain, now_ns() - begun_ns);
+	return err;
+}
+
 /* The last batch of a generation. Under refs_lock, as it counts, and says where unused blobs may begin. */
 static int finish(struct drain *d)
 {
@@ -556,7 +566,7 @@ static int finish(struct drain *d)
 	if (!err)
 		err = put_applied(d);
 	if (!err)
-		err = db_write(d->db, d->batch, ENGINE_NOSYNC);
+		err = write_batch(d);
 	pthread_mutex_unlock(&d->db->refs_lock);
 	return err;
 }
@@ -738,7 +748,7 @@ static int end_chunk(struct drain *d)
 	if (!err)
 		err = put_refs(d);
 	if (!err)
-		err = db_write(d->db, d->batch, ENGINE_NOSYNC);
+		err = write_batch(d);
 	pthread_mutex_unlock(&d->db->refs_lock);
 	engine_batch_clear(d->batch);
 	return err;
@@ -1048,6 +1058,7 @@ static int sync_all(struct mvcc *db)
 {
 	uint64_t seq = atomic_load(&db->head_seq);
 	mvcc_rev_t applied;
+	uint64_t begun_ns;
 	int err = drain_to(db, seq);
 
 	if (err)
@@ -1057,10 +1068,12 @@ static int sync_all(struct mvcc *db)
 	if (seq == atomic_load(&db->synced_seq))
 		return 0;
 	gate_enter(&db->gate);
+	begun_ns = now_ns();
 	err = engine_sync(db->engine);
 	gate_leave(&db->gate);
 	if (err)
 		return db_fail(db, err);
+	histogram_add(&db->h_sync, now_ns() - begun_ns);
 	atomic_store(&db->synced_seq, seq);
 	atomic_store(&db->synced, applied);
 	atomic_fetch_add_explicit(&db->n_syncs, 1, memory_order_relaxed);

@@ -745,12 +745,12 @@ static int by_number(const void *a, const void *b)
 
 static void ids_unite(struct lease_ids *ids)
 {
-	size_t n = 0;
+	size_t n = ids->fixed;
 
-	if (ids->n)
-		qsort(ids->v, ids->n, sizeof(ids->v[0]), by_number);
-	for (size_t i = 0; i < ids->n; i++)
-		if (n == 0 || ids->v[i] != ids->v[n - 1])
+	if (ids->n > n)
+		qsort(ids->v + n, ids->n - n, sizeof(ids->v[0]), by_number);
+	for (size_t i = n; i < ids->n; i++)
+		if (n == ids->fixed || ids->v[i] != ids->v[n - 1])
 			ids->v[n++] = ids->v[i];
 	ids->n = n;
 }

@@ -57,10 +57,11 @@ int lease_attach(struct mvcc *db, mvcc_lease_t id, uint64_t seq);
  */
 int lease_expire_due(struct mvcc *db, size_t *n);
 
-/* Leases that the puts of a run name, in any order; some may be there twice. */
+/* Leases that the puts of a run name, in any order; some may be there twice. The first `fixed` keep their places. */
 struct lease_ids {
 	mvcc_lease_t *v;
 	size_t n, cap;
+	size_t fixed;
 };
 
 int lease_ids_add(struct lease_ids *ids, mvcc_lease_t id); /* 0 or -ENOMEM */

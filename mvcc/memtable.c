@@ -195,3 +195,36 @@ struct mem_node *memtable_find(const struct memtable *mt, struct slice key, uint
 
 	return node && slice_eq(node->key, key) ? node : NULL;
 }
+
+void memtable_unlink(struct memtable *mt, struct mem_node *node)
+{
+	struct mem_node *prev[MEM_HEIGHT_MAX];
+
+	for (unsigned i = 0; i < MEM_HEIGHT_MAX; i++)
+		prev[i] = mt->head;
+	find(mt, node->key, node->rev, prev);
+	for (unsigned i = 0; i < node->height; i++) {
+		struct mem_node *next = atomic_load_explicit(&node->next[i], memory_order_relaxed);
+
+		atomic_store_explicit(&prev[i]->next[i], next, memory_order_relaxed);
+	}
+	atomic_fetch_sub_explicit(&mt->count, 1, memory_order_relaxed);
+}
+
+struct mem_mark memtable_mark(const struct memtable *mt)
+{
+	return (struct mem_mark){ mt->chunks, mt->free, mt->limit, atomic_load(&mt->bytes) };
+}
+
+void memtable_rewind(struct memtable *mt, const struct mem_mark *mark)
+{
+	while (mt->chunks != mark->chunks) {
+		struct mem_chunk *older = mt->chunks->older;
+
+		free(mt->chunks);
+		mt->chunks = older;
+	}
+	mt->free = mark->free;
+	mt->limit = mark->limit;
+	atomic_store(&mt->bytes, mark->bytes);
+}

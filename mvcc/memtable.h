@@ -3,6 +3,9 @@
  * arena, after LevelDB's: one writer at a time (its lock is the caller's matter), any number of
  * readers beside it without a lock, nothing ever removed before the table is released. A node is
  * linked with a release store once it is complete, so a reader that meets it can read all of it.
+ *
+ * A table that has no reader but its writer can also be taken back to where it was (a transaction's
+ * own writes, when it rolls back).
  */
 #ifndef MVCC_MEMTABLE_H
 #define MVCC_MEMTABLE_H
@@ -23,6 +26,13 @@ struct mem_node {
 };
 
 struct mem_chunk;
+
+/* How far the arena of a table had come. */
+struct mem_mark {
+	struct mem_chunk *chunks;
+	uint8_t *free, *limit;
+	size_t bytes;
+};
 
 struct memtable {
 	struct mem_chunk *chunks; /* writer */
@@ -62,6 +72,16 @@ struct mem_node *memtable_seek(const struct memtable *mt, struct slice key, uint
 
 /* The newest node of `key` not after `rev`, or NULL. */
 struct mem_node *memtable_find(const struct memtable *mt, struct slice key, uint64_t rev);
+
+/* Only while nobody else reads: takes a node out; its memory stays. */
+void memtable_unlink(struct memtable *mt, struct mem_node *node);
+
+/*
+ * Only while nobody else reads: gives back all memory taken since the mark. Nodes added since must
+ * have been taken out before.
+ */
+struct mem_mark memtable_mark(const struct memtable *mt);
+void memtable_rewind(struct memtable *mt, const struct mem_mark *mark);
 
 static inline struct mem_node *memtable_next(const struct mem_node *node)
 {

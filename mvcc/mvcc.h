@@ -232,7 +232,7 @@ MVCC_API int mvcc_txn_peek(struct mvcc_txn *txn, struct slice key, struct mvcc_i
 MVCC_API int mvcc_txn_peek_cursor_open(struct mvcc_txn *txn, struct slice start, struct slice end,
 				       struct mvcc_cursor **out);
 
-/* As mvcc_range(), over what the transaction sees; validated. */
+/* As mvcc_range(), over what the transaction sees; validated. Its own rows sort, and are filtered, as the newest. */
 MVCC_API int mvcc_txn_range(struct mvcc_txn *txn, struct slice start, struct slice end,
 			    const struct mvcc_range_opt *opt, struct mvcc_rows *out);
 
@@ -283,9 +283,11 @@ MVCC_API int mvcc_txn_update(struct mvcc_txn *txn, struct slice key, mvcc_update
 			     size_t arg_len);
 
 /*
- * A savepoint: what the transaction has written so far. Rolling back undoes all writes, updates and settled intents
- * after it, and later savepoints; it stays itself. What was read is still validated. `*out` numbers them from 1.
- * Rolling back to one that does not exist (any more) is -EINVAL.
+ * A savepoint: what the transaction has written so far. Rolling back undoes all writes, updates, guards and settled
+ * intents after it, and later savepoints; it stays itself. What was read is still validated. `*out` numbers them
+ * from 1. Rolling back to one that does not exist (any more) is -EINVAL. The transaction's cursors must be closed
+ * before, and a commit ends all savepoints, even one that leaves the transaction alive. If rolling back fails in the
+ * engine, the transaction can only be aborted.
  */
 MVCC_API int mvcc_txn_savepoint(struct mvcc_txn *txn, unsigned *out);
 MVCC_API int mvcc_txn_rollback(struct mvcc_txn *txn, unsigned savepoint);

@@ -6,6 +6,7 @@
 #ifndef MVCC_INT_H
 #define MVCC_INT_H
 
+#include "mvcc/histogram.h"
 #include "mvcc/lease_int.h"
 #include "mvcc/mvcc.h"
 #include "mvcc/overlay.h"
@@ -182,6 +183,7 @@ struct mvcc {
 	uint64_t space_free, space_taken, space_stamp_ns; /* space_lock; see space_admit() */
 
 	_Atomic uint64_t n_commits, n_conflicts, n_syncs, n_drains, n_blobs, n_blob_bytes;
+	struct histogram h_commit, h_drain, h_sync, h_compact;
 };
 
 /* ---- store.c ------------------------------------------------------------------------------ */

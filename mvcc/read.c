@@ -1,5 +1,5 @@
 /*
- * Reading: views, single keys, cursors, ranges, the life of a key.
+ * Reading: views, single keys, cursors, the life of a key.
  *
  * A view is a number. What stood at revision R is found by looking, in this order, into the overlay
  * (taken once, as a whole), `latest`, and `hist`. The order is what makes it right without any
@@ -717,97 +717,6 @@ int mvcc_cursor_next(struct mvcc_cursor *c, struct slice *key, const struct mvcc
 	}
 	assert(c->err < 0);
 	return c->err;
-}
-
-/* ---- ranges ------------------------------------------------------------------------------- */
-
-void mvcc_rows_release(struct mvcc_rows *rows)
-{
-	for (size_t i = 0; i < rows->n; i++) {
-		buf_release(&rows->rows[i].key);
-		mvcc_item_release(&rows->rows[i].item);
-	}
-	free(rows->rows);
-	*rows = (struct mvcc_rows){ 0 };
-}
-
-static int item_copy(struct mvcc_item *out, const struct mvcc_item *item)
-{
-	struct mvcc_item copy = *item;
-	size_t blob_bytes = item->nblobs * sizeof(item->blobs[0]);
-	int err;
-
-	copy.own = (struct buf){ 0 };
-	err = buf_reserve(&copy.own, blob_bytes + item->value.len);
-	if (!err)
-		err = buf_put(&copy.own, item->blobs, blob_bytes);
-	if (!err)
-		err = buf_put_slice(&copy.own, item->value);
-	if (err) {
-		buf_release(&copy.own);
-		return err;
-	}
-	copy.blobs = (const mvcc_blob_t *)(const void *)copy.own.data;
-	copy.value = slice_of(copy.own.data + blob_bytes, item->value.len);
-	*out = copy;
-	return 0;
-}
-
-static int rows_append(struct mvcc_rows *rows, size_t *cap, struct slice key, const struct mvcc_item *item)
-{
-	struct mvcc_row row = { 0 };
-	int err;
-
-	if (rows->n == *cap) {
-		size_t more = *cap ? 2 * *cap : 16;
-		struct mvcc_row *grown = realloc(rows->rows, more * sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		rows->rows = grown;
-		*cap = more;
-	}
-	err = buf_copy(&row.key, key);
-	if (!err)
-		err = item_copy(&row.item, item);
-	if (err) {
-		buf_release(&row.key);
-		return err;
-	}
-	rows->rows[rows->n++] = row;
-	return 0;
-}
-
-int mvcc_range(struct mvcc_view *view, struct slice start, struct slice end, const struct mvcc_range_opt *opt,
-	       struct mvcc_rows *out)
-{
-	size_t limit = opt ? opt->limit : 0;
-	struct mvcc_rows rows = { 0 };
-	const struct mvcc_item *item;
-	struct mvcc_cursor *c;
-	struct slice key;
-	size_t cap = 0;
-	int got, err = mvcc_cursor_open(view, start, end, &c);
-
-	if (err)
-		return err;
-	while ((got = mvcc_cursor_next(c, &key, &item)) == 1) {
-		if (limit && rows.n == limit) {
-			rows.more = true;
-			got = 0;
-			break;
-		}
-		got = rows_append(&rows, &cap, key, item);
-		if (got)
-			break;
-	}
-	mvcc_cursor_close(c);
-	if (got < 0) {
-		mvcc_rows_release(&rows);
-		return got;
-	}
-	*out = rows;
-	return 0;
 }
 
 /* ---- the life of a key -------------------------------------------------------------------- */

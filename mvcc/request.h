@@ -14,8 +14,8 @@ enum mvcc_relation { MVCC_EQUAL, MVCC_NOT_EQUAL, MVCC_LESS, MVCC_GREATER };
 
 /*
  * One key, or with `range` every key of start <= k < end (an empty end: to the last key). An absent key has zeros for
- * numbers; a compare of its value does not hold, whatever the relation. A range that is empty holds, but one compared
- * with `value` does not, as etcd has it.
+ * numbers; a compare of its value does not hold, whatever the relation. A range that is empty is compared like one
+ * absent key, as etcd has it.
  */
 struct mvcc_compare {
 	enum mvcc_target target;
@@ -71,7 +71,8 @@ struct mvcc_response {
 /*
  * Does a request. On 0 release `*out` by mvcc_response_release(). A request whose branch has nothing but ranges, or
  * changes nothing, takes no revision. Returns 0, or
- *   -EINVAL        nested too deep, or a key, value or option that its operation forbids; nothing was done
+ *   -EINVAL        nested too deep, or a key, value or option that its operation forbids (a value or lease beside
+ *                  the flag that keeps the old one is forbidden, too); nothing was done
  *   MVCC_ENOLEASE  put with a lease that does not exist; nothing was done
  *   -ENOENT        MVCC_PUT_KEEP_VALUE or _KEEP_LEASE of an absent key; nothing was done
  *   or what a commit says.

@@ -46,11 +46,11 @@ static void bloom_add(struct bloom *bloom, struct slice key)
 	}
 }
 
-bool run_may_hold(const struct mvcc_txn *txn, struct slice key)
+bool blooms_may_hold(const struct bloom *bloom, const struct bloom *end, struct slice key)
 {
 	uint64_t hash = XXH3_64bits_withSeed(key.data, key.len, 0);
 
-	for (const struct bloom *bloom = txn->blooms; bloom; bloom = bloom->next) {
+	for (; bloom != end; bloom = bloom->next) {
 		unsigned hits = 0;
 
 		while (hits < 4) {
@@ -66,50 +66,90 @@ bool run_may_hold(const struct mvcc_txn *txn, struct slice key)
 	return false;
 }
 
-void blooms_free(struct bloom *bloom)
+bool run_may_hold(const struct mvcc_txn *txn, struct slice key)
 {
-	while (bloom) {
+	return blooms_may_hold(txn->blooms, NULL, key);
+}
+
+struct bloom *blooms_free(struct bloom *bloom, struct bloom *end)
+{
+	while (bloom != end) {
 		struct bloom *next = bloom->next;
 
 		free(bloom);
 		bloom = next;
 	}
+	return end;
 }
 
 /* ---- spilling ----------------------------------------------------------------------------- */
 
-/*
- * What the run already says of the key: whether this transaction deleted it before, and which of its
- * blobs a row about to be replaced refers to.
- */
-static int spill_earlier(struct mvcc_txn *txn, struct slice key, struct txn_write *w)
+int run_count_blobs(struct mvcc_txn *txn, const struct op *op, bool up)
 {
-	struct engine_pin pin;
 	struct record rec;
-	struct op op;
-	int err;
+	int err = 0;
 
-	if (!run_may_hold(txn, key))
+	if (op->flags & OP_DEL)
 		return 0;
-	err = stage_get(txn->db, txn->run, key, &pin, &op);
-	if (err)
-		return err == -ENOENT ? 0 : err;
-	w->reborn |= (op.flags & (OP_DEL | OP_REBORN)) && w->what == WRITE_PUT;
-	if (!(op.flags & OP_DEL))
-		err = record_decode(op.record, &rec);
-	while (!err && !(op.flags & OP_DEL) && rec.nblobs-- > 0) {
+	err = record_decode(op->record, &rec);
+	while (!err && rec.nblobs-- > 0) {
 		struct staged_blob *staged;
 		mvcc_blob_t blob;
 		bool own;
 
-		if (!record_blob_take(&rec.blobs, &blob, &own)) {
-			err = MVCC_ECORRUPT;
-			break;
-		}
+		if (!record_blob_take(&rec.blobs, &blob, &own))
+			return MVCC_ECORRUPT;
 		staged = blob_staged(&txn->staged, blob);
-		if (staged && staged->refs)
+		if (staged && up)
+			staged->refs++;
+		else if (staged && staged->refs)
 			staged->refs--;
 	}
+	return err;
+}
+
+int run_reborn(struct mvcc_txn *txn, struct slice key, bool *out)
+{
+	struct engine_pin pin;
+	struct op op;
+	int err;
+
+	*out = false;
+	if (!txn->run || !run_may_hold(txn, key))
+		return 0;
+	gate_enter(&txn->db->gate);
+	err = stage_get(txn->db, txn->run, key, &pin, &op);
+	if (!err)
+		*out = op.flags & (OP_DEL | OP_REBORN);
+	engine_pin_release(txn->db->engine, &pin);
+	gate_leave(&txn->db->gate);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* Is a row of the run a change? Not if it deletes what is not there. */
+static bool op_counts(const struct op *op)
+{
+	return !(op->flags & OP_DEL) || op->prev;
+}
+
+/* The run has a row of the key already, perhaps. That one counts no more. */
+static int spill_earlier(struct mvcc_txn *txn, struct slice key, struct engine_batch *batch)
+{
+	struct engine_pin pin = { 0 };
+	struct op op;
+	int err = -ENOENT;
+
+	if (run_may_hold(txn, key))
+		err = stage_get(txn->db, txn->run, key, &pin, &op);
+	if (err == -ENOENT)
+		return savepoint_keep_row(txn, key, slice_of(NULL, 0), batch);
+	if (err)
+		return err;
+	err = savepoint_keep_row(txn, key, pin.value, batch);
+	if (!err)
+		err = run_count_blobs(txn, &op, false);
+	txn->run_counts -= op_counts(&op);
+	txn->run_grows -= !(op.flags & OP_DEL);
 	engine_pin_release(txn->db->engine, &pin);
 	return err;
 }
@@ -122,7 +162,7 @@ static int spill_write(struct mvcc_txn *txn, struct slice key, struct txn_write 
 	int err = txn_write_header(txn, key, w);
 
 	if (!err)
-		err = spill_earlier(txn, key, w);
+		err = spill_earlier(txn, key, batch);
 	op.prev = w->header.mod;
 	buf_clear(&txn->rec);
 	if (!err && w->what == WRITE_PUT) {
@@ -148,21 +188,22 @@ static int spill_write(struct mvcc_txn *txn, struct slice key, struct txn_write 
 	buf_release(&row);
 	if (!err && w->what == WRITE_PUT && w->attaches)
 		err = lease_ids_add(&txn->run_leases, w->lease);
-	txn->run_counts |= w->what == WRITE_PUT || w->header.exists;
-	txn->run_grows |= w->what == WRITE_PUT;
+	txn->run_counts += op_counts(&op);
+	txn->run_grows += !(op.flags & OP_DEL);
 	return err;
 }
 
 /* A write with updates only, or that has to wait for commit, goes over to the next table. */
 static int keep_write(struct txn_writes *next, struct slice key, const struct txn_write *w)
 {
-	struct txn_write *kept = txn_write_at(next, key);
+	struct txn_write *kept = txn_write_new(next, key);
 
 	if (!kept)
 		return -ENOMEM;
 	*kept = *w;
 	kept->old = (struct mvcc_item){ 0 };
 	kept->old_known = false;
+	kept->level = 0;
 	kept->updates = kept->last_update = NULL;
 	kept->value = memtable_copy(&next->mt, w->value);
 	kept->blobs = memtable_copy(&next->mt, w->blobs);
@@ -294,33 +335,39 @@ int txn_spill(struct mvcc_txn *txn, bool last)
 	}
 	bloom->next = txn->blooms;
 	txn->blooms = bloom;
+	savepoints_spilled(txn);
 	txn_writes_unref(txn->writes);
 	txn->writes = next;
 	return 0;
 }
 
+int run_del(struct engine_batch *batch, uint64_t run)
+{
+	struct buf start = { 0 }, end = { 0 };
+	int err = id_key(&start, run);
+
+	if (!err)
+		err = id_key(&end, run + 1);
+	if (!err)
+		err = engine_batch_del_range(batch, FAM_STAGE, slice_buf(&start), slice_buf(&end));
+	buf_release(&start);
+	buf_release(&end);
+	return err;
+}
+
 void run_remove(struct mvcc_txn *txn)
 {
 	struct mvcc *db = txn->db;
-	struct buf start = { 0 }, end = { 0 };
 	struct engine_batch *batch;
-	int err;
 
 	if (!txn->run)
 		return;
 	gate_enter(&db->gate);
 	batch = engine_batch_new(db->engine);
-	err = batch ? id_key(&start, txn->run) : -ENOMEM;
-	if (!err)
-		err = id_key(&end, txn->run + 1);
-	if (!err)
-		err = engine_batch_del_range(batch, FAM_STAGE, slice_buf(&start), slice_buf(&end));
-	if (!err)
+	if (batch && run_del(batch, txn->run) == 0)
 		db_write(db, batch, ENGINE_NOSYNC); /* else the next open removes them */
 	engine_batch_free(batch);
 	gate_leave(&db->gate);
-	buf_release(&start);
-	buf_release(&end);
 }
 
 /* ---- validating --------------------------------------------------------------------------- */

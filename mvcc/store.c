@@ -875,6 +875,10 @@ void mvcc_stats(struct mvcc *db, struct mvcc_stats *out)
 		.failed = atomic_load(&db->failed),
 	};
 
+	histogram_read(&db->h_commit, &s.commit);
+	histogram_read(&db->h_drain, &s.drain);
+	histogram_read(&db->h_sync, &s.sync);
+	histogram_read(&db->h_compact, &s.compact);
 	for (unsigned i = 0; i < set->n; i++)
 		s.buffered_rows += atomic_load(&set->gens[i]->mt.count);
 	gen_set_unref(set);

@@ -61,22 +61,27 @@ int mvcc_txn_begin(struct mvcc *db, struct mvcc_txn **out)
 	return 0;
 }
 
+void txn_range_free(struct txn_range *range)
+{
+	buf_release(&range->start);
+	buf_release(&range->end);
+	buf_release(&range->upto);
+	free(range);
+}
+
 void txn_free(struct mvcc_txn *txn)
 {
 	while (txn->ranges) {
 		struct txn_range *next = txn->ranges->next;
 
-		buf_release(&txn->ranges->start);
-		buf_release(&txn->ranges->end);
-		buf_release(&txn->ranges->upto);
-		free(txn->ranges);
+		txn_range_free(txn->ranges);
 		txn->ranges = next;
 	}
 	mvcc_view_close(txn->view);
 	mvcc_view_close(txn->first_view);
 	memtable_release(&txn->reads);
 	txn_writes_unref(txn->writes);
-	blooms_free(txn->blooms);
+	blooms_free(txn->blooms, NULL);
 	free(txn->staged.v);
 	free(txn->run_leases.v);
 	free(txn->settled);
@@ -91,6 +96,7 @@ void mvcc_txn_abort(struct mvcc_txn *txn)
 {
 	if (!txn)
 		return;
+	savepoints_end(txn);
 	run_remove(txn);
 	blob_settle(txn->db, &txn->staged, 0);
 	txn_free(txn);
@@ -140,7 +146,7 @@ struct txn_write *txn_write_find(struct mvcc_txn *txn, struct slice key)
 	return node ? write_of(node) : NULL;
 }
 
-struct txn_write *txn_write_at(struct txn_writes *writes, struct slice key)
+struct txn_write *txn_write_new(struct txn_writes *writes, struct slice key)
 {
 	struct mem_node *node = memtable_find(&writes->mt, key, 0);
 	struct txn_write *w;
@@ -156,6 +162,25 @@ struct txn_write *txn_write_at(struct txn_writes *writes, struct slice key)
 	return w;
 }
 
+struct txn_write *txn_write_at(struct mvcc_txn *txn, struct slice key)
+{
+	struct mem_node *node = memtable_find(&txn->writes->mt, key, 0);
+	struct txn_undo *undo;
+	struct txn_write *w;
+
+	if (!txn->savepoints || (node && write_of(node)->level == txn->savepoints->number))
+		return txn_write_new(txn->writes, key);
+	undo = memtable_alloc(&txn->writes->mt, sizeof(*undo)); /* first: no node without its undo */
+	w = undo ? txn_write_new(txn->writes, key) : NULL;
+	if (!w)
+		return NULL;
+	*undo = (struct txn_undo){ .older = txn->writes->undos, .made = !node, .was = *w };
+	undo->node = memtable_find(&txn->writes->mt, key, 0);
+	txn->writes->undos = undo;
+	w->level = txn->savepoints->number;
+	return w;
+}
+
 int txn_write_header(struct mvcc_txn *txn, struct slice key, struct txn_write *w)
 {
 	struct txn_read *read;
@@ -163,6 +188,11 @@ int txn_write_header(struct mvcc_txn *txn, struct slice key, struct txn_write *w
 
 	if (w->header_known)
 		return 0;
+	if (w->what == WRITE_PUT && !w->reborn) {
+		err = run_reborn(txn, key, &w->reborn);
+		if (err)
+			return err;
+	}
 	read = txn_read_find(txn, key);
 	if (read) {
 		w->header = read->header;
@@ -302,9 +332,7 @@ static int range_add(struct mvcc_txn *txn, struct slice start, struct slice end,
 	if (!err)
 		err = buf_reserve(&range->upto, MVCC_KEY_MAX); /* so that advancing cannot fail */
 	if (err) {
-		buf_release(&range->start);
-		buf_release(&range->end);
-		free(range);
+		txn_range_free(range);
 		return err;
 	}
 	range->next = txn->ranges;
@@ -486,7 +514,7 @@ static int note_put(struct mvcc_txn *txn, const struct mvcc_put *put, bool attac
 	size_t before = atomic_load(&mt->bytes);
 	struct slice value = memtable_copy(mt, put->value);
 	struct slice list = memtable_copy(mt, slice_buf(&txn->list));
-	struct txn_write *w = value.data && list.data ? txn_write_at(txn->writes, put->key) : NULL;
+	struct txn_write *w = value.data && list.data ? txn_write_at(txn, put->key) : NULL;
 
 	if (!w)
 		return -ENOMEM;
@@ -554,7 +582,7 @@ int mvcc_txn_del(struct mvcc_txn *txn, struct slice key)
 		return txn->err;
 	if (!key_is_legal(key))
 		return -EINVAL;
-	w = txn_write_at(txn->writes, key);
+	w = txn_write_at(txn, key);
 	if (!w)
 		return -ENOMEM;
 	w->what = WRITE_DEL;
@@ -595,7 +623,7 @@ int mvcc_txn_update(struct mvcc_txn *txn, struct slice key, mvcc_update_fn *fn, 
 		return txn->err;
 	if (!key_is_legal(key))
 		return -EINVAL;
-	w = txn_write_at(txn->writes, key);
+	w = txn_write_at(txn, key);
 	update = memtable_alloc(mt, sizeof(*update));
 	if (!w || !update)
 		return -ENOMEM;

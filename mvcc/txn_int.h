@@ -1,6 +1,6 @@
 /*
- * The inside of a transaction, shared by txn.c (what it reads and writes), spill.c (its staged run)
- * and commit.c. A transaction belongs to one thread at a time, so nothing here has a lock.
+ * The inside of a transaction, shared by txn.c (what it reads and writes), spill.c (its staged run),
+ * savepoint.c and commit.c. A transaction belongs to one thread at a time, so nothing here has a lock.
  */
 #ifndef MVCC_TXN_INT_H
 #define MVCC_TXN_INT_H
@@ -32,6 +32,7 @@ struct txn_write {
 	bool old_known;
 	bool attaches; /* it was put with a lease, which has to exist at commit */
 	mvcc_lease_t lease;
+	unsigned level; /* number of the savepoint since which a txn_undo remembers it */
 	struct slice value;
 	uint64_t nblobs;
 	struct slice blobs;      /* encoded; which are own is told when commit begins */
@@ -41,11 +42,42 @@ struct txn_write {
 	struct mvcc_item old; /* of a key only updated: its record at the base, if old_known */
 };
 
-/* The table of writes. Counted, as a cursor may still walk one that has been spilled. */
+/* A write as it was at a savepoint. Lives in the arena of the table of writes. */
+struct txn_undo {
+	struct txn_undo *older;
+	struct mem_node *node;
+	bool made; /* the node is newer than the savepoint */
+	struct txn_write was;
+};
+
+/*
+ * The table of writes. Counted, as a cursor may still walk one that has been spilled, and a savepoint
+ * may come back to it.
+ */
 struct txn_writes {
 	unsigned refs;
-	struct memtable mt; /* a node's value points to its txn_write */
-	size_t spillable;   /* bytes added since the last spill */
+	struct memtable mt;     /* a node's value points to its txn_write */
+	struct txn_undo *undos; /* newest first */
+	size_t spillable;       /* bytes added since the last spill */
+};
+
+/* What a transaction was, so that it can be that again. */
+struct savepoint {
+	struct savepoint *below;
+	unsigned number;
+	struct txn_writes *writes; /* the table then, held; NULL: an empty one, which is gone */
+	bool was_empty;
+	struct txn_undo *undos; /* the newest of the table then */
+	struct mem_mark mark;   /* of the table */
+	size_t spillable, kept_bytes;
+	uint64_t run, run_counts, run_grows;
+	size_t run_leases; /* how many of them */
+	uint64_t undo_run; /* what the rows of `run` were that were changed since; 0 for none */
+	struct bloom *blooms;
+	size_t nsettled;
+	bool broken;
+	struct txn_read *guards;
+	struct txn_range *ranges;
 };
 
 /* A range walked, or guarded to be empty. Of a walked one, [start, upto] counts until `whole`. */
@@ -73,11 +105,13 @@ struct mvcc_txn {
 	struct txn_range *ranges;
 	size_t nranges;
 	uint64_t run;                /* id of the staged run, 0 for none */
-	bool run_counts;             /* the run holds something that is a change */
-	bool run_grows;              /* it holds a put */
+	uint64_t run_counts;         /* how many of its rows are a change */
+	uint64_t run_grows;          /* how many are puts */
 	bool attaches;               /* some put names a lease */
 	struct lease_ids run_leases; /* those that puts in the run name */
 	struct bloom *blooms;
+	struct savepoint *savepoints; /* newest first */
+	size_t kept_bytes;            /* of spilled tables that savepoints hold */
 	struct staged_blobs staged;
 	uint64_t *settled;
 	size_t nsettled;
@@ -117,7 +151,10 @@ void txn_writes_unref(struct txn_writes *w); /* accepts NULL */
 struct txn_write *txn_write_find(struct mvcc_txn *txn, struct slice key);
 
 /* The write of `key`, made if there is none; NULL when out of memory. */
-struct txn_write *txn_write_at(struct txn_writes *writes, struct slice key);
+struct txn_write *txn_write_new(struct txn_writes *writes, struct slice key);
+
+/* The same, to be changed: what it is now is remembered for the newest savepoint. */
+struct txn_write *txn_write_at(struct mvcc_txn *txn, struct slice key);
 
 struct txn_read *txn_read_find(struct mvcc_txn *txn, struct slice key);
 
@@ -143,6 +180,7 @@ int txn_fold_updates(struct mvcc_txn *txn, struct txn_write *w);
 /* Encodes a list of blobs anew, into `out`: those that this transaction staged are marked, and counted. */
 int txn_blobs_tell(struct mvcc_txn *txn, struct slice blobs, uint64_t nblobs, struct buf *out);
 
+void txn_range_free(struct txn_range *range);
 void txn_free(struct mvcc_txn *txn);
 
 /* ---- spill.c ------------------------------------------------------------------------------ */
@@ -156,7 +194,33 @@ bool run_may_hold(const struct mvcc_txn *txn, struct slice key);
 /* No key of the run was changed in (the base, rev]: 0, or MVCC_ECONFLICT. */
 int run_validate(struct mvcc_txn *txn, mvcc_rev_t rev);
 
+/* Has a row of the run it that `key` was deleted by this transaction? */
+int run_reborn(struct mvcc_txn *txn, struct slice key, bool *out);
+
+/* Counts the references of a row of the run to blobs that the transaction staged, up or down. */
+int run_count_blobs(struct mvcc_txn *txn, const struct op *op, bool up);
+
+int run_del(struct engine_batch *batch, uint64_t run); /* adds the deletion of all its rows */
 void run_remove(struct mvcc_txn *txn);
-void blooms_free(struct bloom *bloom);
+
+/* May a filter from `bloom` on, and before `end`, hold the key? */
+bool blooms_may_hold(const struct bloom *bloom, const struct bloom *end, struct slice key);
+
+/* Frees those before `end`, which may be NULL, and gives that. */
+struct bloom *blooms_free(struct bloom *bloom, struct bloom *end);
+
+/* ---- savepoint.c -------------------------------------------------------------------------- */
+
+/*
+ * The row of `key` in the run is about to be replaced, by the same batch: keeps what it is, `row`, empty
+ * if there is none, for the newest savepoint. Caller is inside the gate.
+ */
+int savepoint_keep_row(struct mvcc_txn *txn, struct slice key, struct slice row, struct engine_batch *batch);
+
+/* The table of writes has been spilled, and is about to be replaced. */
+void savepoints_spilled(struct mvcc_txn *txn);
+
+/* Forgets all savepoints, and what the engine holds for them. */
+void savepoints_end(struct mvcc_txn *txn);
 
 #endif
