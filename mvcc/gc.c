@@ -271,24 +271,37 @@ static bool has_work(const struct keep *k, const struct pass *p)
 	       k->owed.ended || k->owed.blob_first;
 }
 
-/* Releases blobs, for the horizon as it is, and then for as far as it has come meanwhile. */
+static int release(struct mvcc *db, const struct pass *p)
+{
+	int err = drain_to(db, atomic_load(&db->head_seq)); /* after the horizon was taken: see above */
+
+	if (!err)
+		err = walk(db, ENDED_NEW, p->horizon + 1);
+	for (size_t i = 0; !err && i < p->todo.n; i++)
+		err = walk(db, p->todo.v[i], REV_LIMIT);
+	return err;
+}
+
+/*
+ * Releases blobs, for the horizon as it is, and then for as far as it has come meanwhile: that costs little,
+ * and may save another rewrite. What the pass is about in the end is what was walked through.
+ */
 static int release_all(struct mvcc *db, struct pass *p)
 {
-	mvcc_rev_t released = 0;
-	int err = 0;
+	struct pass next = { .horizon = 0 };
+	int err = release(db, p);
 
-	for (unsigned round = 0; !err && round < ROUNDS_MAX && p->horizon > released; round++) {
-		released = p->horizon;
-		/* the order matters: see above */
-		err = drain_to(db, atomic_load(&db->head_seq));
-		if (!err)
-			err = walk(db, ENDED_NEW, released + 1);
-		for (size_t i = 0; !err && i < p->todo.n; i++)
-			err = walk(db, p->todo.v[i], REV_LIMIT);
-		if (!err && round + 1 < ROUNDS_MAX)
-			err = keep_look(db, p);
+	for (unsigned round = 1; !err && round < ROUNDS_MAX; round++) {
+		struct revs todo = p->todo;
+
+		err = keep_look(db, &next);
+		if (err || next.horizon == p->horizon)
+			break;
+		*p = next;
+		next.todo = todo;
+		err = release(db, p);
 	}
-	p->horizon = released;
+	free(next.todo.v);
 	return err;
 }
 

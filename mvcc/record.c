@@ -480,10 +480,11 @@ int ended_key(struct buf *out, mvcc_rev_t at, mvcc_rev_t end_rev, struct slice k
 
 int ended_key_decode(struct slice in, mvcc_rev_t *end_rev, struct slice *key)
 {
-	mvcc_rev_t at;
+	mvcc_rev_t at = ENDED_NEW;
 	uint8_t kind;
 
-	if (!take_u8(&in, &kind) || kind > 1 || (kind == 1 && !take_be64(&in, &at)) ||
+	if (!take_u8(&in, &kind) || kind > 1 ||
+	    (kind == 1 && (!take_be64(&in, &at) || at == ENDED_NEW || at >= REV_LIMIT)) ||
 	    !take_be64(&in, end_rev) || *end_rev >= REV_LIMIT || in.len == 0)
 		return MVCC_ECORRUPT;
 	*key = in;
@@ -533,7 +534,8 @@ int pin_decode(struct slice name, struct slice in, struct mvcc_pin *out)
 	uint64_t time_ns, made_ns;
 	uint8_t kind;
 
-	if (name.len == 0 || name.len > MVCC_PIN_NAME_MAX || !take_le64(&in, &pin.rev) || pin.rev == 0 ||
+	if (name.len == 0 || name.len > MVCC_PIN_NAME_MAX || memchr(name.data, 0, name.len) ||
+	    memchr(name.data, '/', name.len) || !take_le64(&in, &pin.rev) || pin.rev == 0 ||
 	    pin.rev >= REV_LIMIT || !take_u8(&in, &kind) || kind > MVCC_PIN_AUTO ||
 	    !take_le64(&in, &time_ns) || !take_le64(&in, &made_ns) || in.len != 0)
 		return MVCC_ECORRUPT;

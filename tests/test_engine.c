@@ -657,6 +657,47 @@ static void test_a_rewrite_drops_what_the_predicate_says(void)
 	assert_scan(APPEND, NONE, NONE, "a=anew b=keep");
 }
 
+static void test_a_rewrite_keeps_to_its_range_and_to_what_iterators_see(void)
+{
+	struct engine_iter *it;
+
+	put(APPEND, K("a"), "old 1");
+	put(APPEND, K("b"), "old 2");
+	put(APPEND, K("c"), "old 3");
+	put(APPEND, K("d"), "keep");
+	it = iter(APPEND, NONE, NONE);
+	CU_ASSERT(engine_iter_seek(it, NONE));
+	atomic_store(&dropping, 1);
+	CU_ASSERT_EQUAL(engine_rewrite(env.e, APPEND, K("x"), K("z"), UINT64_MAX, NULL), 0);
+	assert_scan(APPEND, NONE, NONE, "a=old 1 b=old 2 c=old 3 d=keep");
+	rewrite(POINT);
+	assert_scan(APPEND, NONE, NONE, "a=old 1 b=old 2 c=old 3 d=keep");
+	CU_ASSERT_EQUAL(engine_rewrite(env.e, APPEND, K("b"), NONE, UINT64_MAX, NULL), 0);
+	assert_is(env.e, APPEND, K("b"), NULL);
+	assert_is(env.e, APPEND, K("c"), NULL);
+	assert_is(env.e, APPEND, K("d"), "keep");
+	CU_ASSERT(engine_iter_next(it) && slice_eq(it->key, K("b")));
+	CU_ASSERT(engine_iter_next(it) && slice_eq(it->key, K("c")));
+	engine_iter_free(it);
+	rewrite(APPEND);
+	assert_scan(APPEND, NONE, NONE, "d=keep");
+	close_and_open(NFAMILIES);
+	assert_scan(APPEND, NONE, NONE, "d=keep");
+}
+
+static void test_a_rewrite_that_is_to_stop_stops(void)
+{
+	atomic_bool stop = true;
+
+	put(APPEND, K("a"), "old");
+	atomic_store(&dropping, 1);
+	CU_ASSERT_EQUAL(engine_rewrite(env.e, APPEND, NONE, NONE, 1000, &stop), -ECANCELED);
+	assert_scan(APPEND, NONE, NONE, "a=old");
+	atomic_store(&stop, false);
+	CU_ASSERT_EQUAL(engine_rewrite(env.e, APPEND, NONE, NONE, UINT64_MAX, &stop), 0);
+	assert_scan(APPEND, NONE, NONE, "");
+}
+
 /* ---- what stays ------------------------------------------------------------------------------ */
 
 static void test_all_is_there_after_reopen_and_after_close_and_open(void)
@@ -985,6 +1026,8 @@ static CU_TestInfo contract[] = {
 	UNIT_TEST(test_rows_of_a_batch_apply_in_order),
 	UNIT_TEST(test_del_range_takes_its_start_and_leaves_its_end),
 	UNIT_TEST(test_a_rewrite_drops_what_the_predicate_says),
+	UNIT_TEST(test_a_rewrite_keeps_to_its_range_and_to_what_iterators_see),
+	UNIT_TEST(test_a_rewrite_that_is_to_stop_stops),
 	UNIT_TEST(test_all_is_there_after_reopen_and_after_close_and_open),
 	UNIT_TEST(test_much_is_there_after_close_and_open),
 	UNIT_TEST(test_a_new_family_is_made_empty_and_one_not_named_is_kept),
@@ -1025,6 +1068,21 @@ static void test_a_power_cut_may_leave_a_prefix_of_the_writes(void)
 	assert_scan(POINT, NONE, NONE, "a=1 b=1 c=1 e=1 f=1");
 }
 
+static void test_what_a_rewrite_dropped_is_not_brought_back_by_a_power_cut(void)
+{
+	put(APPEND, K("a"), "old");
+	put(APPEND, K("b"), "keep");
+	CU_ASSERT_EQUAL(engine_sync(env.e), 0);
+	put(APPEND, K("c"), "not synced");
+	put(APPEND, K("d"), "not synced");
+	atomic_store(&dropping, 1);
+	rewrite(APPEND);
+	CU_ASSERT_EQUAL(mem_engine_unsynced(env.mem), 2);
+	mem_engine_power_cut_keeping(env.mem, 1);
+	close_and_open(NFAMILIES);
+	assert_scan(APPEND, NONE, NONE, "b=keep c=not synced");
+}
+
 static void test_a_killed_engine_keeps_its_writes_and_does_nothing_more(void)
 {
 	struct engine *dead = env.e;
@@ -1046,6 +1104,7 @@ static void test_a_killed_engine_keeps_its_writes_and_does_nothing_more(void)
 static CU_TestInfo mem_tests[] = {
 	UNIT_TEST(test_a_power_cut_drops_what_was_not_synced),
 	UNIT_TEST(test_a_power_cut_may_leave_a_prefix_of_the_writes),
+	UNIT_TEST(test_what_a_rewrite_dropped_is_not_brought_back_by_a_power_cut),
 	UNIT_TEST(test_a_killed_engine_keeps_its_writes_and_does_nothing_more),
 	CU_TEST_INFO_NULL,
 };
@@ -1129,6 +1188,17 @@ static void test_a_move_that_fails_is_told_from_the_end(void)
 	engine_iter_free(it);
 }
 
+static void test_a_rewrite_may_fail(void)
+{
+	put(APPEND, K("a"), "old");
+	atomic_store(&dropping, 1);
+	fault_engine_arm(env.fault, (struct fault_plan){ .kinds = FAULT_REWRITE, .at = 1, .err = -EIO });
+	CU_ASSERT_EQUAL(engine_rewrite(env.e, APPEND, NONE, NONE, UINT64_MAX, NULL), -EIO);
+	assert_scan(APPEND, NONE, NONE, "a=old");
+	rewrite(APPEND);
+	assert_scan(APPEND, NONE, NONE, "");
+}
+
 static void test_a_failed_reopen_answers_every_call_until_one_succeeds(void)
 {
 	struct engine_pin pin = { 0 };
@@ -1148,6 +1218,7 @@ static CU_TestInfo fault_tests[] = {
 	UNIT_TEST(test_a_failing_write_may_have_been_done),
 	UNIT_TEST(test_after_a_crash_every_call_fails),
 	UNIT_TEST(test_a_move_that_fails_is_told_from_the_end),
+	UNIT_TEST(test_a_rewrite_may_fail),
 	UNIT_TEST(test_a_failed_reopen_answers_every_call_until_one_succeeds),
 	CU_TEST_INFO_NULL,
 };

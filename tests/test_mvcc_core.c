@@ -125,8 +125,58 @@ static void test_keys_have_the_bytes_of_the_example(void)
 	ASSERT_BYTES(&out, 'b', 'l', 'o', 'b', 'r', 'e', 'f', '/', 0, 0, 0, 0, 0, 0, 0, 9);
 	CU_ASSERT_EQUAL(meta_key_name(&out, META_COUNTER, str("ino")), 0);
 	ASSERT_BYTES(&out, 'c', 'o', 'u', 'n', 't', 'e', 'r', '/', 'i', 'n', 'o');
+	CU_ASSERT_EQUAL(meta_key_id(&out, META_UNPINNED, 9), 0);
+	ASSERT_BYTES(&out, 'u', 'n', 'p', 'i', 'n', 'n', 'e', 'd', '/', 0, 0, 0, 0, 0, 0, 0, 9);
 	buf_release(&out);
 	buf_release(&back);
+}
+
+static void test_rows_of_ended_have_the_bytes_of_the_example(void)
+{
+	struct slice key = slice_of(awkward, sizeof(awkward)), got_key, got_blobs;
+	struct buf out = { 0 }, blobs = { 0 };
+	mvcc_rev_t rev;
+
+	CU_ASSERT_EQUAL(ended_key(&out, ENDED_NEW, 300, key), 0);
+	ASSERT_BYTES(&out, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x2c, 'a', 0, 'b');
+	CU_ASSERT_EQUAL(ended_key_decode(slice_buf(&out), &rev, &got_key), 0);
+	CU_ASSERT(rev == 300 && slice_eq(got_key, key));
+	CU_ASSERT_EQUAL(ended_key(&out, 5, 300, key), 0);
+	ASSERT_BYTES(&out, 1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0x01, 0x2c, 'a', 0, 'b');
+	CU_ASSERT_EQUAL(ended_key_decode(slice_buf(&out), &rev, &got_key), 0);
+	CU_ASSERT(rev == 300 && slice_eq(got_key, key));
+	CU_ASSERT_EQUAL(ended_key_start(&out, 5, 300), 0);
+	CU_ASSERT_EQUAL(ended_key_decode(slice_buf(&out), &rev, &got_key), MVCC_ECORRUPT); /* no key */
+	CU_ASSERT_EQUAL(record_blob_put(&blobs, 7, true), 0);
+	CU_ASSERT_EQUAL(ended_encode(&out, 3, slice_buf(&blobs)), 0);
+	ASSERT_BYTES(&out, 3, 0x0f);
+	CU_ASSERT_EQUAL(ended_decode(slice_buf(&out), &rev, &got_blobs), 0);
+	CU_ASSERT(rev == 3 && slice_eq(got_blobs, slice_buf(&blobs)));
+	CU_ASSERT_EQUAL(ended_decode(slice_of(out.data, 1), &rev, &got_blobs), MVCC_ECORRUPT);
+	buf_release(&out);
+	buf_release(&blobs);
+}
+
+static void test_a_pin_has_its_bytes(void)
+{
+	struct mvcc_pin pin = {
+		.name = "n", .kind = MVCC_PIN_AUTO, .rev = 0x0102, .time_ns = 3, .made_ns = 0x0405
+	};
+	struct mvcc_pin got;
+	struct buf out = { 0 };
+
+	CU_ASSERT_EQUAL(pin_encode(&out, &pin), 0);
+	ASSERT_BYTES(&out, 2, 1, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0, 5, 4, 0, 0, 0, 0, 0, 0);
+	CU_ASSERT_EQUAL(pin_decode(str("n"), slice_buf(&out), &got), 0);
+	CU_ASSERT(memcmp(&got, &pin, sizeof(pin)) == 0);
+	CU_ASSERT_EQUAL(pin_decode(str(""), slice_buf(&out), &got), MVCC_ECORRUPT);
+	CU_ASSERT_EQUAL(pin_decode(str("a/b"), slice_buf(&out), &got), MVCC_ECORRUPT);
+	CU_ASSERT_EQUAL(pin_decode(slice_of("a\0b", 3), slice_buf(&out), &got), MVCC_ECORRUPT);
+	out.data[8] = 2; /* an unknown kind */
+	CU_ASSERT_EQUAL(pin_decode(str("n"), slice_buf(&out), &got), MVCC_ECORRUPT);
+	out.data[8] = 0;
+	CU_ASSERT_EQUAL(pin_decode(str("n"), slice_of(out.data, out.len - 1), &got), MVCC_ECORRUPT);
+	buf_release(&out);
 }
 
 static void test_operations_have_their_bytes(void)
@@ -858,6 +908,8 @@ static CU_TestInfo format_tests[] = {
 	UNIT_TEST(test_a_staged_record_takes_the_revision_of_its_commit),
 	UNIT_TEST(test_a_record_that_cannot_be_is_refused),
 	UNIT_TEST(test_keys_have_the_bytes_of_the_example),
+	UNIT_TEST(test_rows_of_ended_have_the_bytes_of_the_example),
+	UNIT_TEST(test_a_pin_has_its_bytes),
 	UNIT_TEST(test_operations_have_their_bytes),
 	UNIT_TEST(test_a_commit_has_its_bytes),
 	UNIT_TEST(test_log_rows_have_their_bytes),

@@ -128,6 +128,52 @@ static bool decode_log_key(struct slice in)
 	return good;
 }
 
+/* A decode that succeeds must be of the very bytes it encodes to: no two rows are one record. */
+static bool decode_ended_key(struct slice in)
+{
+	mvcc_rev_t end_rev, at = ENDED_NEW;
+	struct buf again = { 0 };
+	struct slice key;
+	bool good;
+
+	if (ended_key_decode(in, &end_rev, &key))
+		return true;
+	if (in.data[0] == 1)
+		at = get_be64(in.data + 1);
+	good = inside(in, key) && ended_key(&again, at, end_rev, key) == 0 && slice_eq(slice_buf(&again), in);
+	buf_release(&again);
+	return good;
+}
+
+static bool decode_ended(struct slice in)
+{
+	struct slice blobs;
+	mvcc_blob_t blob;
+	mvcc_rev_t mod;
+	bool own;
+
+	if (ended_decode(in, &mod, &blobs))
+		return true;
+	if (!inside(in, blobs) || blobs.len == 0 || mod == 0)
+		return false;
+	while (record_blob_take(&blobs, &blob, &own))
+		;
+	return blobs.len == 0;
+}
+
+static bool decode_pin(struct slice in)
+{
+	struct mvcc_pin pin;
+	struct buf again = { 0 };
+	bool good;
+
+	if (pin_decode(str("name"), in, &pin))
+		return true;
+	good = pin_encode(&again, &pin) == 0 && slice_eq(slice_buf(&again), in);
+	buf_release(&again);
+	return good;
+}
+
 static bool decode_applied(struct slice in)
 {
 	struct applied applied;
@@ -369,6 +415,24 @@ static void test_damaged_keys_decode_to_no_other_row(void)
 	check(&whole, decode_applied);
 }
 
+static void test_damaged_rows_of_what_is_kept_are_read_within_their_bounds(void)
+{
+	struct mvcc_pin pin = { .kind = MVCC_PIN_AUTO, .rev = 70000, .time_ns = 1764000000000000000 };
+	struct buf whole = { 0 }, blobs = { 0 };
+
+	CU_ASSERT_EQUAL(ended_key(&whole, ENDED_NEW, 70000, str("key")), 0);
+	check(&whole, decode_ended_key);
+	CU_ASSERT_EQUAL(ended_key(&whole, 300, 70000, str("key")), 0);
+	check(&whole, decode_ended_key);
+	CU_ASSERT_EQUAL(record_blob_put(&blobs, 7, true), 0);
+	CU_ASSERT_EQUAL(record_blob_put(&blobs, 70000, false), 0);
+	CU_ASSERT_EQUAL(ended_encode(&whole, 300, slice_buf(&blobs)), 0);
+	check(&whole, decode_ended);
+	CU_ASSERT_EQUAL(pin_encode(&whole, &pin), 0);
+	check(&whole, decode_pin);
+	buf_release(&blobs);
+}
+
 static void test_damaged_log_rows_are_read_within_their_bounds(void)
 {
 	struct buf whole = { 0 }, told = { 0 }, ranges = { 0 }, changes = { 0 };
@@ -550,6 +614,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_damaged_stories_are_read_within_their_bounds),
 	UNIT_TEST(test_damaged_commits_are_read_within_their_bounds),
 	UNIT_TEST(test_damaged_keys_decode_to_no_other_row),
+	UNIT_TEST(test_damaged_rows_of_what_is_kept_are_read_within_their_bounds),
 	UNIT_TEST(test_damaged_log_rows_are_read_within_their_bounds),
 	UNIT_TEST(test_history_keys_order_as_their_keys_and_revisions_do),
 	UNIT_TEST(test_a_damaged_ring_yields_a_prefix),
