@@ -1085,6 +1085,31 @@ static void test_a_full_disk_refuses_grants_alone(void)
 	lease_fixture_close(fx);
 }
 
+static int refuse(const void *arg, struct slice old, struct buf *out)
+{
+	(void)arg;
+	(void)old;
+	(void)out;
+	return -EPERM;
+}
+
+/* It had asked for the lease by then; who ends that must not wait for what never came. */
+static void test_a_lease_ends_after_a_commit_that_failed_at_last(void)
+{
+	struct fixture *fx = lease_fixture();
+	mvcc_lease_t id = grant(fx->db, 0, 1000);
+	struct mvcc_txn *txn;
+
+	attach(fx->db, "k", "1", id);
+	txn = begin(fx->db);
+	CU_ASSERT_EQUAL(txn_attach(txn, "a", "1", id), 0);
+	CU_ASSERT_EQUAL(mvcc_txn_update(txn, str("k"), refuse, "", 0), 0);
+	CU_ASSERT_EQUAL(commit_err(txn), -EPERM);
+	CU_ASSERT_EQUAL(end_lease(fx->db, id), 3);
+	assert_range_at(fx->db, MVCC_REV_LATEST, "", "", 0, "");
+	lease_fixture_close(fx);
+}
+
 /* Damages the newest record of that type: there the ring ends. */
 static void cut_ring_before(const struct fixture *fx, uint32_t type)
 {
@@ -1378,6 +1403,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_leases_serve_many_threads),
 	UNIT_TEST(test_a_thread_ends_leases_by_the_wall),
 	UNIT_TEST(test_a_thread_follows_a_clock_that_jumps),
+	UNIT_TEST(test_a_lease_ends_after_a_commit_that_failed_at_last),
 	UNIT_TEST(test_a_full_disk_refuses_grants_alone),
 	UNIT_TEST(test_a_kill_between_keys_and_lease_leaves_an_empty_lease),
 	CU_TEST_INFO_NULL,
