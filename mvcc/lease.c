@@ -540,16 +540,19 @@ static int end_lease(struct mvcc *db, struct lease *lease, const struct mvcc_sto
 	return err;
 }
 
-static void mark_locked(struct lessor *l, struct lease *lease)
+/*
+ * Caller holds commit_lock, too, under which a commit looks at the lease and appends its record. So all that
+ * attached a key are in the ring by now; what a commit said of a later one is not true: it failed in between.
+ */
+static void mark_locked(struct mvcc *db, struct lease *lease)
 {
-	heap_remove(l, lease);
+	heap_remove(&db->lessor, lease);
 	lease->ending = true;
+	if (lease->seq > db->ring.head.seq)
+		lease->seq = db->ring.head.seq;
 }
 
-/*
- * Marks a lease as ending; waits while another does that. No commit stands between its look at the lease and its
- * record in the ring, as that is done under the commit lock.
- */
+/* Marks a lease as ending; waits while another does that. */
 static int mark(struct mvcc *db, mvcc_lease_t id, struct lease **out)
 {
 	struct lessor *l = &db->lessor;
@@ -561,7 +564,7 @@ static int mark(struct mvcc *db, mvcc_lease_t id, struct lease **out)
 		*out = find_locked(l, id);
 		busy = *out && (*out)->ending;
 		if (*out && !busy)
-			mark_locked(l, *out);
+			mark_locked(db, *out);
 		pthread_mutex_unlock(&db->commit_lock);
 		if (busy)
 			pthread_cond_wait(&l->ended, &l->lock);
@@ -595,7 +598,7 @@ static size_t mark_due(struct mvcc *db, struct lease *out[END_BATCH])
 	pthread_mutex_lock(&l->lock);
 	while (n < END_BATCH && l->in_heap && l->heap[0]->deadline_ms <= now) {
 		out[n] = l->heap[0];
-		mark_locked(l, out[n++]);
+		mark_locked(db, out[n++]);
 	}
 	pthread_mutex_unlock(&l->lock);
 	pthread_mutex_unlock(&db->commit_lock);

@@ -58,6 +58,66 @@ static void test_a_record_has_the_bytes_of_the_example(void)
 	buf_release(&out);
 }
 
+static void test_a_lease_has_the_bytes_of_the_example(void)
+{
+	struct lease_row row = { .id = 7, .ttl_ms = 1000, .deadline_ms = 0x0102030405 }, got;
+	struct record rec = { .mod = 3, .create = 3, .version = 1, .lease = 300, .value = str("hi") }, back;
+	struct buf out = { 0 };
+	mvcc_lease_t id;
+	struct slice key;
+	uint8_t raw[LEASE_BYTES];
+
+	CU_ASSERT_EQUAL(record_encode(&out, &rec), 0);
+	ASSERT_BYTES(&out, 0x01, 0x03, 0x03, 0x01, 0xac, 0x02, 0x00, 'h', 'i');
+	CU_ASSERT_EQUAL(record_decode(slice_buf(&out), &back), 0);
+	CU_ASSERT(back.lease == 300 && back.nblobs == 0 && slice_eq(back.value, str("hi")));
+	lease_encode(raw, &row);
+	assert_bytes(slice_of(raw, sizeof(raw)), "\7\0\0\0\0\0\0\0\xe8\3\0\0\0\0\0\0\5\4\3\2\1\0\0\0",
+		     LEASE_BYTES);
+	CU_ASSERT_EQUAL(lease_decode(slice_of(raw, sizeof(raw)), &got), 0);
+	CU_ASSERT(got.id == 7 && got.ttl_ms == 1000 && got.deadline_ms == 0x0102030405);
+	CU_ASSERT_EQUAL(lease_key(&out, 7), 0);
+	ASSERT_BYTES(&out, 0, 0, 0, 0, 0, 0, 0, 0, 7);
+	CU_ASSERT_EQUAL(lease_row_decode(slice_buf(&out), slice_of(raw + 8, 16), &got), 0);
+	CU_ASSERT(got.id == 7 && got.ttl_ms == 1000 && got.deadline_ms == 0x0102030405);
+	CU_ASSERT_EQUAL(lease_keys_end(&out), 0);
+	ASSERT_BYTES(&out, 1);
+	CU_ASSERT_EQUAL(attached_key(&out, 7, str("k")), 0);
+	ASSERT_BYTES(&out, 1, 0, 0, 0, 0, 0, 0, 0, 7, 'k');
+	CU_ASSERT_EQUAL(attached_key_decode(slice_buf(&out), &id, &key), 0);
+	CU_ASSERT(id == 7 && slice_eq(key, str("k")));
+	CU_ASSERT_EQUAL(RING_LEASE, 4);
+	CU_ASSERT_EQUAL(RING_LEASE_DROP, 5);
+	buf_release(&out);
+}
+
+static void test_a_lease_that_cannot_be_is_refused(void)
+{
+	static const struct lease_row bad[] = {
+		{ .id = 0, .ttl_ms = 1 },
+		{ .id = (mvcc_lease_t)1 << 63, .ttl_ms = 1 },
+		{ .id = 1, .ttl_ms = 0 },
+		{ .id = 1, .ttl_ms = LEASE_TTL_MS_MAX + 1 },
+	};
+	uint8_t raw[LEASE_BYTES + 1] = { 0 };
+	struct lease_row got;
+	mvcc_lease_t id;
+	struct slice key;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		lease_encode(raw, &bad[i]);
+		CU_ASSERT_EQUAL(lease_decode(slice_of(raw, LEASE_BYTES), &got), MVCC_ECORRUPT);
+	}
+	lease_encode(raw, &(struct lease_row){ .id = 1, .ttl_ms = LEASE_TTL_MS_MAX });
+	CU_ASSERT_EQUAL(lease_decode(slice_of(raw, LEASE_BYTES), &got), 0);
+	CU_ASSERT_EQUAL(lease_decode(slice_of(raw, LEASE_BYTES - 1), &got), MVCC_ECORRUPT);
+	CU_ASSERT_EQUAL(lease_decode(slice_of(raw, LEASE_BYTES + 1), &got), MVCC_ECORRUPT);
+	CU_ASSERT_EQUAL(lease_row_decode(slice_of("\1\0\0\0\0\0\0\0\7", 9), slice_of(raw + 8, 16), &got),
+			MVCC_ECORRUPT);
+	CU_ASSERT_EQUAL(attached_key_decode(slice_of("\1\0\0\0\0\0\0\0\7", 9), &id, &key), MVCC_ECORRUPT);
+	CU_ASSERT_EQUAL(attached_key_decode(slice_of("\0\0\0\0\0\0\0\0\7k", 10), &id, &key), MVCC_ECORRUPT);
+}
+
 static void test_a_staged_record_takes_the_revision_of_its_commit(void)
 {
 	struct record fresh = { .version = 1 }, further = { .create = 4, .version = 2 };
@@ -88,7 +148,8 @@ static void test_a_record_that_cannot_be_is_refused(void)
 		CU_ASSERT_EQUAL(record_encode(&out, &bad[i]), 0);
 		CU_ASSERT_EQUAL(record_decode(slice_buf(&out), &got), MVCC_ECORRUPT);
 	}
-	CU_ASSERT_EQUAL(record_decode(slice_of("\1\3\3\1\0", 5), &got), MVCC_ECORRUPT); /* an unknown flag */
+	CU_ASSERT_EQUAL(record_decode(slice_of("\2\3\3\1\0", 5), &got), MVCC_ECORRUPT); /* an unknown flag */
+	CU_ASSERT_EQUAL(record_decode(slice_of("\1\3\3\1\0\0", 6), &got), MVCC_ECORRUPT); /* lease 0 */
 	CU_ASSERT_EQUAL(record_decode(slice_of(NULL, 0), &got), MVCC_ECORRUPT);
 	buf_release(&out);
 }
@@ -905,6 +966,8 @@ static void test_the_gate_shuts_only_when_nobody_is_inside(void)
 
 static CU_TestInfo format_tests[] = {
 	UNIT_TEST(test_a_record_has_the_bytes_of_the_example),
+	UNIT_TEST(test_a_lease_has_the_bytes_of_the_example),
+	UNIT_TEST(test_a_lease_that_cannot_be_is_refused),
 	UNIT_TEST(test_a_staged_record_takes_the_revision_of_its_commit),
 	UNIT_TEST(test_a_record_that_cannot_be_is_refused),
 	UNIT_TEST(test_keys_have_the_bytes_of_the_example),

@@ -308,9 +308,12 @@ static void blobs_encode(struct buf *out)
 static void make_record(struct buf *out)
 {
 	struct buf blobs = { 0 };
-	struct record rec = {
-		.mod = 70000, .create = 300, .version = 129, .nblobs = 3, .value = str("a value")
-	};
+	struct record rec = { .mod = 70000,
+			      .create = 300,
+			      .version = 129,
+			      .lease = 7000,
+			      .nblobs = 3,
+			      .value = str("a value") };
 
 	blobs_encode(&blobs);
 	rec.blobs = slice_buf(&blobs);
@@ -326,6 +329,60 @@ static void test_damaged_records_are_read_within_their_bounds(void)
 	check(&whole, decode_record);
 	CU_ASSERT_EQUAL(record_encode(&whole, &(struct record){ .mod = 1, .create = 1, .version = 1 }), 0);
 	check(&whole, decode_record);
+}
+
+static bool lease_is_legal(const struct lease_row *row)
+{
+	return row->id > 0 && row->id <= INT64_MAX && row->ttl_ms > 0 && row->ttl_ms <= LEASE_TTL_MS_MAX;
+}
+
+static bool decode_lease(struct slice in)
+{
+	uint8_t again[LEASE_BYTES];
+	struct lease_row row;
+
+	if (lease_decode(in, &row))
+		return true;
+	lease_encode(again, &row);
+	return lease_is_legal(&row) && slice_eq(slice_of(again, sizeof(again)), in);
+}
+
+static bool decode_lease_row(struct slice in)
+{
+	struct slice key;
+	struct lease_row row;
+
+	return !take(&in, 9, &key) || lease_row_decode(key, in, &row) != 0 || lease_is_legal(&row);
+}
+
+static bool decode_attached_key(struct slice in)
+{
+	struct buf again = { 0 };
+	mvcc_lease_t id;
+	struct slice key;
+	bool good;
+
+	if (attached_key_decode(in, &id, &key))
+		return true;
+	good = inside(in, key) && attached_key(&again, id, key) == 0 && slice_eq(slice_buf(&again), in);
+	buf_release(&again);
+	return good;
+}
+
+static void test_damaged_leases_are_read_within_their_bounds(void)
+{
+	struct lease_row row = { .id = 70000, .ttl_ms = 1000, .deadline_ms = 1764000000000 };
+	uint8_t raw[LEASE_BYTES];
+	struct buf whole = { 0 };
+
+	lease_encode(raw, &row);
+	CU_ASSERT_EQUAL(buf_put(&whole, raw, sizeof(raw)), 0);
+	check(&whole, decode_lease);
+	CU_ASSERT_EQUAL(lease_key(&whole, row.id), 0);
+	CU_ASSERT_EQUAL(buf_put(&whole, raw + LEASE_VALUE, sizeof(raw) - LEASE_VALUE), 0);
+	check(&whole, decode_lease_row);
+	CU_ASSERT_EQUAL(attached_key(&whole, row.id, str("a key")), 0);
+	check(&whole, decode_attached_key);
 }
 
 static const struct mvcc_story story = {
@@ -610,6 +667,7 @@ static void test_a_ring_with_a_damaged_header_is_refused(void)
 
 static CU_TestInfo tests[] = {
 	UNIT_TEST(test_damaged_records_are_read_within_their_bounds),
+	UNIT_TEST(test_damaged_leases_are_read_within_their_bounds),
 	UNIT_TEST(test_damaged_operations_are_read_within_their_bounds),
 	UNIT_TEST(test_damaged_stories_are_read_within_their_bounds),
 	UNIT_TEST(test_damaged_commits_are_read_within_their_bounds),
