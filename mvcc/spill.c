@@ -200,7 +200,6 @@ static int keep_write(struct txn_writes *next, struct slice key, const struct tx
 	*kept = *w;
 	kept->old = (struct mvcc_item){ 0 };
 	kept->old_known = false;
-	kept->level = 0;
 	kept->updates = kept->last_update = NULL;
 	kept->value = memtable_copy(&next->mt, w->value);
 	kept->blobs = memtable_copy(&next->mt, w->blobs);

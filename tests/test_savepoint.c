@@ -251,6 +251,16 @@ static void test_guards_and_reads(void)
 	put(fx->db, "ee", "v");
 	del(fx->db, "k");
 	CU_ASSERT_EQUAL(commit_err(txn), 0);
+	/* it can be told again */
+	put(fx->db, "k", "v");
+	txn = begin(fx->db);
+	at = savepoint(txn);
+	CU_ASSERT_EQUAL(mvcc_txn_expect_exists(txn, str("k")), 0);
+	rollback(txn, at);
+	CU_ASSERT_EQUAL(mvcc_txn_expect_exists(txn, str("k")), 0);
+	txn_put(txn, "x", "3");
+	del(fx->db, "k");
+	CU_ASSERT_EQUAL(commit_err(txn), MVCC_ECONFLICT);
 	/* those of before stay */
 	txn = begin(fx->db);
 	CU_ASSERT_EQUAL(mvcc_txn_expect_empty(txn, str("g"), str("h")), 0);
