@@ -189,11 +189,6 @@ int txn_write_header(struct mvcc_txn *txn, struct slice key, struct txn_write *w
 
 	if (w->header_known)
 		return 0;
-	if (w->what == WRITE_PUT && !w->reborn) {
-		err = run_reborn(txn, key, &w->reborn);
-		if (err)
-			return err;
-	}
 	read = txn_read_find(txn, key);
 	if (read) {
 		w->header = read->header;
@@ -211,6 +206,8 @@ int txn_write_record(struct mvcc_txn *txn, struct slice key, struct txn_write *w
 	int err = txn_write_header(txn, key, w);
 	bool goes_on;
 
+	if (!err && !w->reborn_known)
+		err = run_reborn(txn, key, w);
 	if (err)
 		return err;
 	goes_on = w->header.exists && !w->reborn;
