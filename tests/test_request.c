@@ -384,6 +384,28 @@ static void test_values_can_be_kept(void)
 	fixture_close(fx);
 }
 
+static void test_the_story_goes_with_the_revision(void)
+{
+	struct fixture *fx = fixture_open();
+	struct mvcc_story story = { .pid = 7, .op = "execute" };
+	struct mvcc_request_op ops[] = { op_put("a", "1"), op_put("b", "2"), op_del("b") };
+	struct mvcc_request request = doing(ops, COUNT(ops));
+	const struct mvcc_entry *entry;
+	struct mvcc_response response;
+	struct mvcc_log *log = NULL;
+
+	CU_ASSERT_EQUAL(mvcc_execute(fx->db, &request, &story, &response), 0);
+	CU_ASSERT_EQUAL(response.rev, 2);
+	mvcc_response_release(&response);
+	CU_ASSERT_EQUAL_FATAL(mvcc_log_open(fx->db, 2, 2, &log), 0);
+	CU_ASSERT_EQUAL_FATAL(mvcc_log_next(log, &entry), 1);
+	CU_ASSERT_EQUAL(entry->story.pid, 7);
+	CU_ASSERT_STRING_EQUAL(entry->story.op, "execute");
+	mvcc_log_close(log);
+	assert_changes(fx->db, 2, "+a<0");
+	fixture_close(fx);
+}
+
 /* ---- nesting ------------------------------------------------------------------------------- */
 
 static void test_nested_compares_look_at_the_state_before(void)
@@ -750,6 +772,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_options_of_a_range_hold_for_one_key_and_many),
 	UNIT_TEST(test_what_changes_nothing_takes_no_revision),
 	UNIT_TEST(test_values_can_be_kept),
+	UNIT_TEST(test_the_story_goes_with_the_revision),
 	UNIT_TEST(test_nested_compares_look_at_the_state_before),
 	UNIT_TEST(test_requests_nest_to_a_depth),
 	UNIT_TEST(test_an_illegal_operation_anywhere_leaves_nothing),
