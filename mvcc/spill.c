@@ -108,21 +108,20 @@ int run_count_blobs(struct mvcc_txn *txn, const struct op *op, bool up)
 	return err;
 }
 
-int run_reborn(struct mvcc_txn *txn, struct slice key, bool *out)
+int run_reborn(struct mvcc_txn *txn, struct slice key, struct txn_write *w)
 {
-	struct engine_pin pin;
+	struct engine_pin pin = { 0 };
 	struct op op;
-	int err;
+	int err = -ENOENT;
 
-	*out = false;
-	if (!txn->run || !run_may_hold(txn, key))
-		return 0;
 	gate_enter(&txn->db->gate);
-	err = stage_get(txn->db, txn->run, key, &pin, &op);
+	if (run_may_hold(txn, key))
+		err = stage_get(txn->db, txn->run, key, &pin, &op);
 	if (!err)
-		*out = op.flags & (OP_DEL | OP_REBORN);
+		w->reborn |= op.flags & (OP_DEL | OP_REBORN);
 	engine_pin_release(txn->db->engine, &pin);
 	gate_leave(&txn->db->gate);
+	w->reborn_known = !err || err == -ENOENT;
 	return err == -ENOENT ? 0 : err;
 }
 
@@ -133,18 +132,21 @@ static bool op_counts(const struct op *op)
 }
 
 /* The run has a row of the key already, perhaps. That one counts no more. */
-static int spill_earlier(struct mvcc_txn *txn, struct slice key, struct engine_batch *batch)
+static int spill_earlier(struct mvcc_txn *txn, struct slice key, struct txn_write *w,
+			 struct engine_batch *batch)
 {
 	struct engine_pin pin = { 0 };
 	struct op op;
 	int err = -ENOENT;
 
+	w->reborn_known = true;
 	if (run_may_hold(txn, key))
 		err = stage_get(txn->db, txn->run, key, &pin, &op);
 	if (err == -ENOENT)
 		return savepoint_keep_row(txn, key, slice_of(NULL, 0), batch);
 	if (err)
 		return err;
+	w->reborn |= w->what == WRITE_PUT && (op.flags & (OP_DEL | OP_REBORN));
 	err = savepoint_keep_row(txn, key, pin.value, batch);
 	if (!err)
 		err = run_count_blobs(txn, &op, false);
@@ -162,7 +164,7 @@ static int spill_write(struct mvcc_txn *txn, struct slice key, struct txn_write 
 	int err = txn_write_header(txn, key, w);
 
 	if (!err)
-		err = spill_earlier(txn, key, batch);
+		err = spill_earlier(txn, key, w, batch);
 	op.prev = w->header.mod;
 	buf_clear(&txn->rec);
 	if (!err && w->what == WRITE_PUT) {
@@ -203,7 +205,6 @@ static int keep_write(struct txn_writes *next, struct slice key, const struct tx
 	*kept = *w;
 	kept->old = (struct mvcc_item){ 0 };
 	kept->old_known = false;
-	kept->level = 0;
 	kept->updates = kept->last_update = NULL;
 	kept->value = memtable_copy(&next->mt, w->value);
 	kept->blobs = memtable_copy(&next->mt, w->blobs);

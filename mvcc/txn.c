@@ -164,20 +164,24 @@ struct txn_write *txn_write_new(struct txn_writes *writes, struct slice key)
 
 struct txn_write *txn_write_at(struct mvcc_txn *txn, struct slice key)
 {
-	struct mem_node *node = memtable_find(&txn->writes->mt, key, 0);
+	const struct savepoint *s = txn->savepoints;
 	struct txn_undo *undo;
+	struct mem_node *node;
 	struct txn_write *w;
 
-	if (!txn->savepoints || (node && write_of(node)->level == txn->savepoints->number))
+	if (!s || s->writes != txn->writes) /* spilled since: going back means going to another table */
 		return txn_write_new(txn->writes, key);
+	node = memtable_find(&txn->writes->mt, key, 0);
+	if (node && write_of(node)->level == s->number)
+		return write_of(node);
 	undo = memtable_alloc(&txn->writes->mt, sizeof(*undo)); /* first: no node without its undo */
 	w = undo ? txn_write_new(txn->writes, key) : NULL;
 	if (!w)
 		return NULL;
 	*undo = (struct txn_undo){ .older = txn->writes->undos, .made = !node, .was = *w };
-	undo->node = memtable_find(&txn->writes->mt, key, 0);
+	undo->node = node ? node : memtable_find(&txn->writes->mt, key, 0);
 	txn->writes->undos = undo;
-	w->level = txn->savepoints->number;
+	w->level = s->number;
 	return w;
 }
 
@@ -188,11 +192,6 @@ int txn_write_header(struct mvcc_txn *txn, struct slice key, struct txn_write *w
 
 	if (w->header_known)
 		return 0;
-	if (w->what == WRITE_PUT && !w->reborn) {
-		err = run_reborn(txn, key, &w->reborn);
-		if (err)
-			return err;
-	}
 	read = txn_read_find(txn, key);
 	if (read) {
 		w->header = read->header;
@@ -210,6 +209,8 @@ int txn_write_record(struct mvcc_txn *txn, struct slice key, struct txn_write *w
 	int err = txn_write_header(txn, key, w);
 	bool goes_on;
 
+	if (!err && !w->reborn_known)
+		err = run_reborn(txn, key, w);
 	if (err)
 		return err;
 	goes_on = w->header.exists && !w->reborn;

@@ -27,6 +27,7 @@ struct txn_update {
 struct txn_write {
 	enum { WRITE_NONE, WRITE_PUT, WRITE_DEL } what; /* NONE: only updates */
 	bool reborn;                                    /* deleted, then put again */
+	bool reborn_known;                              /* the run has been asked, too */
 	bool header_known;
 	bool moved; /* validation met another commit of the key */
 	bool old_known;
@@ -194,8 +195,8 @@ bool run_may_hold(const struct mvcc_txn *txn, struct slice key);
 /* No key of the run was changed in (the base, rev]: 0, or MVCC_ECONFLICT. */
 int run_validate(struct mvcc_txn *txn, mvcc_rev_t rev);
 
-/* Has a row of the run it that `key` was deleted by this transaction? */
-int run_reborn(struct mvcc_txn *txn, struct slice key, bool *out);
+/* Learns from the run whether this transaction deleted the key that `w` puts. */
+int run_reborn(struct mvcc_txn *txn, struct slice key, struct txn_write *w);
 
 /* Counts the references of a row of the run to blobs that the transaction staged, up or down. */
 int run_count_blobs(struct mvcc_txn *txn, const struct op *op, bool up);
