@@ -111,6 +111,7 @@ int stage_key(struct buf *out, uint64_t run, struct slice key);
 #define META_INTENT "intent/"   /* ++ BE64(id) */
 #define META_COUNTER "counter/" /* ++ name */
 #define META_BLOBREF "blobref/" /* ++ BE64(blob) */
+#define META_CHECKPOINT "checkpoint/" /* ++ path */
 
 int meta_key_id(struct buf *out, const char *prefix, uint64_t id);
 int meta_key_name(struct buf *out, const char *prefix, struct slice name);
