@@ -217,8 +217,13 @@ static int check_applied(struct verify *v, struct slice key, struct slice rest, 
 
 static int check_floor(struct verify *v, struct slice key, struct slice rest, struct slice value)
 {
-	v->has_floor = rest.len == 0 && take_meta_u64(value, &v->floor) && v->floor >= MVCC_REV_FIRST;
-	return v->has_floor ? 0 : problem(v, "meta: the row does not decode", key, 0, 0);
+	mvcc_rev_t floor;
+
+	v->has_floor = rest.len == 0 && take_meta_u64(value, &floor) && floor >= MVCC_REV_FIRST;
+	if (!v->has_floor)
+		return problem(v, "meta: the row does not decode", key, 0, 0);
+	v->floor = floor;
+	return 0;
 }
 
 static int check_blob_low(struct verify *v, struct slice key, struct slice rest, struct slice value)
@@ -256,8 +261,9 @@ static int check_meta(struct verify *v)
 {
 	int err;
 
-	v->floor = MVCC_REV_FIRST;
-	v->blob_low = MVCC_REV_FIRST;
+	v->applied.rev = REV_LIMIT; /* where a row does not say it, nothing is wrong by it */
+	v->floor = atomic_load(&v->db->floor);
+	v->blob_low = 1;
 	err = walk(v, FAM_META, check_meta_row);
 	if (err || v->unreadable[FAM_META])
 		return err;
@@ -514,7 +520,7 @@ static int check_log(struct verify *v)
 	if (err || v->unreadable[FAM_LOG])
 		return err;
 	next = v->log_rev + 1 > v->floor ? v->log_rev + 1 : v->floor;
-	if (next <= v->applied.rev)
+	if (v->has_applied && next <= v->applied.rev)
 		err = problem(v, "log: this revision is missing, and all newer ones", no_key(), next, 0);
 	return err;
 }
@@ -533,6 +539,8 @@ static int find_told(struct verify *v, struct slice key, mvcc_rev_t rev, bool *t
 	*told = false;
 	if (!err)
 		err = look_up(v, FAM_LOG, slice_buf(&v->hist_key), no_key(), &on);
+	if (err || v->unreadable[FAM_LOG])
+		return err;
 	for (; !err && on && !*told; on = engine_iter_next(it)) {
 		if (log_key_decode(it->key, &of, &number) || of != rev ||
 		    log_part_decode(it->value, number, &part))
@@ -656,7 +664,9 @@ static int check_counts(struct verify *v)
 
 	if (!err)
 		err = look_up(v, FAM_META, slice_buf(&v->key), prefix, &on);
-	while (!err && !v->unreadable[FAM_META] && on && slice_starts(it->key, prefix)) {
+	if (err || v->unreadable[FAM_META])
+		return err;
+	while (!err && on && slice_starts(it->key, prefix)) {
 		struct slice value = it->value;
 		uint64_t count, id;
 
@@ -674,8 +684,8 @@ static int check_counts(struct verify *v)
 		on = engine_iter_next(it);
 	}
 	if (!err && engine_iter_error(it))
-		err = unreadable(v, FAM_META, engine_iter_error(it), slice_buf(&v->key));
-	for (; !err && !v->unreadable[FAM_META] && i < v->nblobs; i++)
+		return unreadable(v, FAM_META, engine_iter_error(it), slice_buf(&v->key));
+	for (; !err && i < v->nblobs; i++)
 		err = check_count(v, &v->blobs[i], false, 0);
 	return err;
 }
@@ -692,6 +702,8 @@ static int fill_blobs(struct verify *v)
 	v->blobs_last = UINT64_MAX;
 	if (!err)
 		err = look_up(v, FAM_BLOB, slice_buf(&v->key), no_key(), &on);
+	if (err || v->unreadable[FAM_BLOB])
+		return err;
 	while (!err && on) {
 		if (it->key.len != 8) {
 			err = problem(v, "blob: the key does not decode", it->key, 0, 0);
