@@ -452,6 +452,8 @@ static bool left_whole(struct run *r, unsigned flags)
 		return false;
 	if (fixture_rows(r->fx, ENGINE_USE_STAGE))
 		return wrong("staged rows are left");
+	if (verify_problems(r->fx->db))
+		return wrong("the rows do not fit together");
 	return true;
 }
 
