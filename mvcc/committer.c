@@ -860,8 +860,13 @@ static int drain_into_engine(struct mvcc *db, struct generation *gen)
 	gate_enter(&db->gate);
 	atomic_store(&db->applying, gen->last_rev); /* before any of it can be seen: see cursors */
 	err = drain_init(&d, db, gen);
-	if (!err)
-		err = gen->run ? drain_run(&d) : drain_memory(&d);
+	if (!err && gen->run) {
+		pthread_mutex_lock(&db->run_lock);
+		err = drain_run(&d);
+		pthread_mutex_unlock(&db->run_lock);
+	} else if (!err) {
+		err = drain_memory(&d);
+	}
 	drain_release(&d);
 	gate_leave(&db->gate);
 	if (err)

@@ -71,7 +71,8 @@ static bool is_our_lock(int dir_fd)
 static int classify_without_format(DIR *d, enum dir_kind *kind)
 {
 	static const char *const nothing[] = { ".", "..", "lost+found", NULL };
-	static const char *const ours[] = { "LOCK", "engine", RING_NAME, RING_NAME_NEW, "FORMAT.new", NULL };
+	static const char *const ours[] = { "LOCK",        "engine",     "engine.tmp", RING_NAME,
+					    RING_NAME_NEW, "FORMAT.new", NULL };
 	bool any = false, lock = false;
 	struct dirent *e;
 
@@ -158,6 +159,24 @@ int dir_lock(int dir_fd, const char *holder, int *out_fd)
 	return 0;
 }
 
+/* Read-only, so that a database where nothing can be written can be copied all the same. */
+int dir_lock_shared(int dir_fd, int *out_fd)
+{
+	struct flock whole = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	int fd = openat(dir_fd, "LOCK", O_RDONLY | O_CREAT | O_CLOEXEC, 0600);
+	int err = 0;
+
+	if (fd < 0 && errno != EROFS)
+		return -errno;
+	if (fd >= 0 && fcntl(fd, F_OFD_SETLK, &whole)) {
+		err = errno == EAGAIN || errno == EACCES ? MVCC_ELOCKED : -errno;
+		close(fd);
+		return err;
+	}
+	*out_fd = fd;
+	return 0;
+}
+
 int mvcc_lock_holder(const char *dir, char *out, size_t out_len)
 {
 	struct flock probe = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -218,11 +237,35 @@ static int remove_tree(int dir_fd, const char *name)
 
 int dir_wipe(int dir_fd)
 {
-	static const char *const names[] = { "engine", RING_NAME, RING_NAME_NEW, "FORMAT.new" };
+	static const char *const names[] = { "engine", "engine.tmp", RING_NAME, RING_NAME_NEW, "FORMAT.new" };
 	int err = 0;
 
 	for (unsigned i = 0; !err && i < sizeof(names) / sizeof(names[0]); i++)
 		err = remove_tree(dir_fd, names[i]);
+	return err;
+}
+
+int dir_discard(int dir_fd, const char *path)
+{
+	int err = dir_wipe(dir_fd);
+
+	if (!err && unlinkat(dir_fd, "LOCK", 0) && errno != ENOENT)
+		err = -errno;
+	if (!err && rmdir(path))
+		err = -errno;
+	return err;
+}
+
+int dir_sync_parent(int dir_fd)
+{
+	int fd = openat(dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int err = 0;
+
+	if (fd < 0)
+		return errno == EACCES ? 0 : -errno; /* then it is not ours to sync */
+	if (fsync(fd))
+		err = -errno;
+	close(fd);
 	return err;
 }
 

@@ -21,8 +21,17 @@ int dir_classify(const char *path, enum dir_kind *kind, unsigned *format);
 /* Takes the lock, for as long as the descriptor given is open. MVCC_ELOCKED, or a negative errno. */
 int dir_lock(int dir_fd, const char *holder, int *out_fd);
 
+/* As a reader: nobody can open the database as long as the descriptor given is open; -1 if nobody can at all. */
+int dir_lock_shared(int dir_fd, int *out_fd);
+
 /* Removes everything a half-made database has, but the lock. */
 int dir_wipe(int dir_fd);
+
+/* Removes a half-made database, the lock and the directory, too. Its lock is held. */
+int dir_discard(int dir_fd, const char *path);
+
+/* Puts the name of a directory just made on disk: it is to be as safe as what the directory holds. */
+int dir_sync_parent(int dir_fd);
 
 /* Declares the database made. */
 int dir_write_format(int dir_fd, unsigned format);

@@ -270,7 +270,10 @@ static inline int engine_sync(struct engine *e)
 	return e->ops->sync(e);
 }
 
-/* A consistent copy of everything written so far in the new directory `dir`. -EEXIST if it exists. */
+/*
+ * A consistent copy of everything written so far in the new directory `dir`, on disk when it returns. -EEXIST if it
+ * exists. Cut short by a kill, it may leave `dir` or `dir`.tmp, which mean nothing.
+ */
 static inline int engine_checkpoint(struct engine *e, const char *dir)
 {
 	return e->ops->checkpoint(e, dir);

@@ -6,6 +6,7 @@
 #ifndef MVCC_INT_H
 #define MVCC_INT_H
 
+#include "mvcc/check.h"
 #include "mvcc/histogram.h"
 #include "mvcc/lease_int.h"
 #include "mvcc/mvcc.h"
@@ -99,6 +100,7 @@ struct mvcc {
 	/* Set by mvcc_open(), then immutable. */
 	int dir_fd, lock_fd;
 	struct engine *engine; /* used inside the gate only */
+	struct engine_provider provider;
 	struct engine_family families[FAM_COUNT];
 	uint64_t incarnation;
 	size_t spill_bytes;
@@ -182,6 +184,10 @@ struct mvcc {
 	pthread_mutex_t space_lock;
 	uint64_t space_free, space_taken, space_stamp_ns; /* space_lock; see space_admit() */
 
+	pthread_mutex_t checkpoint_lock; /* one checkpoint at a time */
+	pthread_mutex_t run_lock;        /* held while a run is moved: it takes several batches */
+	pthread_rwlock_t rows_lock;      /* shared: db_write(); alone: iterators that show one state */
+
 	_Atomic uint64_t n_commits, n_conflicts, n_syncs, n_drains, n_blobs, n_blob_bytes;
 	struct histogram h_commit, h_drain, h_sync, h_compact;
 };
@@ -197,6 +203,13 @@ int db_fail(struct mvcc *db, int err);
 
 /* engine_write(), and the store stops if it fails. Callers are inside the gate and hold no lock. */
 int db_write(struct mvcc *db, struct engine_batch *batch, unsigned flags);
+
+/*
+ * Between these two nobody writes rows, and no run is half moved: iterators made meanwhile show one and the same
+ * state. Callers are inside the gate, and do nothing else.
+ */
+void rows_freeze(struct mvcc *db);
+void rows_thaw(struct mvcc *db);
 
 /*
  * Is there disk for `bytes` more, beside what waits to be drained? `grows`: a change that only
@@ -320,6 +333,17 @@ void blob_applied(struct mvcc *db, mvcc_rev_t applied); /* forgets stagers whose
 int blob_load(struct mvcc *db); /* before replay: what that row says holds until blob_open() */
 int blob_open(struct mvcc *db); /* after it: removes what unfinished transactions left; finds the next id */
 bool blob_present(struct mvcc *db, mvcc_blob_t id, int *err);
+
+/* ---- checkpoint.c ------------------------------------------------------------------------- */
+
+/* At open: removes what is left of checkpoints that were cut short. */
+int checkpoints_sweep(struct mvcc *db);
+
+/* ---- verify.c ----------------------------------------------------------------------------- */
+
+/* As mvcc_verify(), counting the references to so many blobs at a time: each needs 16 bytes, and a pass. */
+int verify_rows(struct mvcc *db, size_t blobs_at_once,
+		int (*fn)(void *arg, const struct mvcc_problem *problem), void *arg, uint64_t *problems);
 
 /* ---- intent.c ----------------------------------------------------------------------------- */
 

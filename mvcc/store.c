@@ -140,9 +140,24 @@ int db_fail(struct mvcc *db, int err)
 
 int db_write(struct mvcc *db, struct engine_batch *batch, unsigned flags)
 {
-	int err = engine_write(db->engine, batch, flags);
+	int err;
 
+	pthread_rwlock_rdlock(&db->rows_lock);
+	err = engine_write(db->engine, batch, flags);
+	pthread_rwlock_unlock(&db->rows_lock);
 	return err ? db_fail(db, err) : 0;
+}
+
+void rows_freeze(struct mvcc *db)
+{
+	pthread_mutex_lock(&db->run_lock);
+	pthread_rwlock_wrlock(&db->rows_lock);
+}
+
+void rows_thaw(struct mvcc *db)
+{
+	pthread_rwlock_unlock(&db->rows_lock);
+	pthread_mutex_unlock(&db->run_lock);
 }
 
 /* ---- room on the disk --------------------------------------------------------------------- */
@@ -438,6 +453,17 @@ static void cond_init(pthread_cond_t *cv)
 	pthread_condattr_destroy(&attr);
 }
 
+/* Whoever waits to be alone comes before those that share, or he might wait for ever. */
+static void rows_lock_init(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
 static struct mvcc *db_new(const struct mvcc_options *opt)
 {
 	struct mvcc *db = calloc(1, sizeof(*db));
@@ -453,6 +479,7 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	}
 	db->dir_fd = db->lock_fd = -1;
 	db->active = first;
+	db->provider = opt->engine;
 	db->log = opt->log;
 	db->log_arg = opt->log_arg;
 	db->clock = opt->clock;
@@ -479,6 +506,9 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	pthread_mutex_init(&db->intent_lock, NULL);
 	pthread_mutex_init(&db->counter_lock, NULL);
 	pthread_mutex_init(&db->space_lock, NULL);
+	pthread_mutex_init(&db->checkpoint_lock, NULL);
+	pthread_mutex_init(&db->run_lock, NULL);
+	rows_lock_init(&db->rows_lock);
 	cond_init(&db->room_cv);
 	cond_init(&db->work_cv);
 	cond_init(&db->drained_cv);
@@ -520,6 +550,9 @@ static void db_free(struct mvcc *db)
 	pthread_mutex_destroy(&db->intent_lock);
 	pthread_mutex_destroy(&db->counter_lock);
 	pthread_mutex_destroy(&db->space_lock);
+	pthread_mutex_destroy(&db->checkpoint_lock);
+	pthread_mutex_destroy(&db->run_lock);
+	pthread_rwlock_destroy(&db->rows_lock);
 	pthread_cond_destroy(&db->room_cv);
 	pthread_cond_destroy(&db->work_cv);
 	pthread_cond_destroy(&db->drained_cv);
@@ -552,20 +585,6 @@ static int judge(const char *dir, bool create, bool *make, bool *absent)
 	return create ? 0 : -ENOENT;
 }
 
-/* The name of a directory just made is as safe as what it will hold. */
-static int sync_parent(int dir_fd)
-{
-	int fd = openat(dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int err = 0;
-
-	if (fd < 0)
-		return errno == EACCES ? 0 : -errno; /* then it is not ours to sync */
-	if (fsync(fd))
-		err = -errno;
-	close(fd);
-	return err;
-}
-
 /* Opens and locks the directory, made if need be. Nothing in it is touched before the lock is held. */
 static int enter_dir(struct mvcc *db, const struct mvcc_options *opt, bool *make)
 {
@@ -582,7 +601,7 @@ static int enter_dir(struct mvcc *db, const struct mvcc_options *opt, bool *make
 		return -errno;
 	err = dir_lock(db->dir_fd, opt->holder, &db->lock_fd);
 	if (!err && made)
-		err = sync_parent(db->dir_fd);
+		err = dir_sync_parent(db->dir_fd);
 	if (!err) /* somebody may have made it between the look and the lock */
 		err = judge(opt->dir, opt->create, make, &absent);
 	if (!err && *make)
@@ -740,6 +759,8 @@ static int load_rows(struct mvcc *db, const struct mvcc_options *opt)
 		err = sweep_stage(db);
 	if (!err)
 		err = blob_open(db);
+	if (!err)
+		err = checkpoints_sweep(db);
 	engine_batch_free(batch);
 	return err;
 }

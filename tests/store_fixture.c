@@ -101,9 +101,8 @@ uint64_t fixture_env(const char *name, uint64_t fallback)
 
 /* An engine before the engine: all passes through, but writes wait while it is shut. */
 struct sluice {
-	struct engine base;
 	struct engine_provider inner; /* immutable */
-	struct engine *engine;        /* set by sluice_open_engine(), NULL again when closed */
+	struct engine *engine;        /* the store's: the one opened first, NULL when closed */
 	const struct engine_family *families;
 	unsigned nfamilies;
 	pthread_mutex_t lock;
@@ -111,15 +110,26 @@ struct sluice {
 	bool shut; /* lock */
 };
 
-static struct sluice *sluice_of(struct engine *e)
+/* One of the engines opened through it: the store opens its checkpoints while it is open itself. */
+struct sluice_handle {
+	struct engine base;
+	struct sluice *sluice;
+	struct engine *engine;
+};
+
+static struct sluice_handle *sluice_of(struct engine *e)
 {
-	return (struct sluice *)e;
+	return (struct sluice_handle *)e;
 }
 
 static void sluice_close(struct engine *e)
 {
-	engine_close(sluice_of(e)->engine);
-	sluice_of(e)->engine = NULL;
+	struct sluice_handle *h = sluice_of(e);
+
+	if (h->sluice->engine == h->engine)
+		h->sluice->engine = NULL;
+	engine_close(h->engine);
+	free(h);
 }
 
 static int sluice_reopen(struct engine *e)
@@ -150,13 +160,13 @@ static struct engine_batch *sluice_batch_new(struct engine *e)
 
 static int sluice_write(struct engine *e, struct engine_batch *b, unsigned flags)
 {
-	struct sluice *sluice = sluice_of(e);
+	struct sluice *sluice = sluice_of(e)->sluice;
 
 	pthread_mutex_lock(&sluice->lock);
 	while (sluice->shut)
 		pthread_cond_wait(&sluice->moved, &sluice->lock);
 	pthread_mutex_unlock(&sluice->lock);
-	return engine_write(sluice->engine, b, flags);
+	return engine_write(sluice_of(e)->engine, b, flags);
 }
 
 static int sluice_sync(struct engine *e)
@@ -199,13 +209,21 @@ static int sluice_open_engine(void *arg, const char *dir, const struct engine_fa
 			      unsigned nfamilies, struct engine **out)
 {
 	struct sluice *sluice = arg;
-	int err = sluice->inner.open(sluice->inner.arg, dir, families, nfamilies, &sluice->engine);
+	struct sluice_handle *h = calloc(1, sizeof(*h));
+	int err = h ? sluice->inner.open(sluice->inner.arg, dir, families, nfamilies, &h->engine) : -ENOMEM;
 
-	if (err)
+	if (err) {
+		free(h);
 		return err;
-	sluice->families = families;
-	sluice->nfamilies = nfamilies;
-	*out = &sluice->base;
+	}
+	h->base.ops = &sluice_ops;
+	h->sluice = sluice;
+	if (!sluice->engine) {
+		sluice->engine = h->engine;
+		sluice->families = families;
+		sluice->nfamilies = nfamilies;
+	}
+	*out = &h->base;
 	return 0;
 }
 
@@ -215,7 +233,6 @@ static struct sluice *sluice_new(struct engine_provider inner)
 
 	if (!sluice)
 		abort();
-	sluice->base.ops = &sluice_ops;
 	sluice->inner = inner;
 	pthread_mutex_init(&sluice->lock, NULL);
 	pthread_cond_init(&sluice->moved, NULL);
@@ -340,6 +357,35 @@ void fixture_drain(struct fixture *fx)
 	mvcc_stats(fx->db, &stats);
 	CU_ASSERT_EQUAL(stats.applied, stats.current);
 	CU_ASSERT_EQUAL(stats.synced, stats.current);
+}
+
+struct engine *fixture_engine(struct fixture *fx)
+{
+	return fx->sluice->engine;
+}
+
+static int tell_problem(void *arg, const struct mvcc_problem *problem)
+{
+	(void)arg;
+	fprintf(stderr, "\nverify: %s: key \"%.*s\" revision %llu blob %llu\n", problem->what,
+		(int)problem->key.len, problem->key.data, (unsigned long long)problem->rev,
+		(unsigned long long)problem->blob);
+	return 0;
+}
+
+unsigned verify_problems(struct mvcc *db)
+{
+	uint64_t problems = 0;
+	int err = mvcc_verify(db, tell_problem, NULL, &problems);
+
+	if (err)
+		fprintf(stderr, "\nmvcc_verify: %s\n", mvcc_strerror(err));
+	return (unsigned)problems + (err != 0);
+}
+
+void fixture_verify(struct fixture *fx)
+{
+	CU_ASSERT_EQUAL(verify_problems(fx->db), 0);
 }
 
 static size_t rows_of_family(struct fixture *fx, unsigned family, const char *prefix)

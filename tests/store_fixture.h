@@ -9,6 +9,7 @@
 #ifndef TESTS_STORE_FIXTURE_H
 #define TESTS_STORE_FIXTURE_H
 
+#include "mvcc/check.h"
 #include "mvcc/mvcc.h"
 
 struct sluice;
@@ -46,6 +47,15 @@ void fixture_sluice_open(struct fixture *fx);
 
 /* Brings everything committed into the engine, and to disk. Asserts. */
 void fixture_drain(struct fixture *fx);
+
+/* The engine itself, behind the sluice, to damage it or to look into it. Borrowed, while the store is open. */
+struct engine *fixture_engine(struct fixture *fx);
+
+/*
+ * Verifies the open store; asserts that nothing is wrong with it, and tells what is.
+ */
+void fixture_verify(struct fixture *fx);
+unsigned verify_problems(struct mvcc *db); /* the same without asserting: how many there are */
 
 /* How many rows the engine holds in the families of that use. Asserts. */
 size_t fixture_rows(struct fixture *fx, enum engine_use use);

@@ -452,6 +452,8 @@ static bool left_whole(struct run *r, unsigned flags)
 		return false;
 	if (fixture_rows_of(r->fx, "stage", ""))
 		return wrong("staged rows are left");
+	if (verify_problems(r->fx->db))
+		return wrong("the rows do not fit together");
 	return true;
 }
 

@@ -828,6 +828,8 @@ static void run_model(uint64_t seed, uint64_t ops)
 			check_whole(m, rev);
 		if (!m->bad)
 			check_whole(m, m->current);
+		if (!m->bad && verify_problems(m->fx->db))
+			complain(m, "the rows do not fit together");
 		if (!m->bad)
 			do_reopen(m);
 	}

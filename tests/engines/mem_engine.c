@@ -814,6 +814,20 @@ static int mem_sync(struct engine *e)
 	return err;
 }
 
+/* There was no such directory, so what is remembered under its name was removed by somebody. */
+static void store_forget_locked(struct mem_engine *mem, const char *dir)
+{
+	for (struct store **at = &mem->stores; *at; at = &(*at)->next) {
+		struct store *store = *at;
+
+		if (strcmp(store->dir, dir) != 0)
+			continue;
+		*at = store->next;
+		store_free(store);
+		return;
+	}
+}
+
 static int mem_checkpoint(struct engine *e, const char *dir)
 {
 	struct mem_handle *h = handle_of(e);
@@ -825,10 +839,9 @@ static int mem_checkpoint(struct engine *e, const char *dir)
 	err = alive_locked(h);
 	if (!err && mkdir(dir, 0777) < 0)
 		err = -errno;
-	if (!err && store_find_locked(h->mem, dir))
-		err = -EEXIST;
 	if (err)
 		goto out;
+	store_forget_locked(h->mem, dir);
 	to = store_new_locked(h->mem, dir);
 	for (unsigned i = 0; i < from->now.n; i++)
 		store_family_locked(to, from->names[i]);
