@@ -433,8 +433,12 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	struct mvcc *db = calloc(1, sizeof(*db));
 	struct generation *first = generation_new();
 
-	if (!db || !first || overlay_init(&db->overlay, first)) {
+	if (db)
+		db->watching = watching_new(db);
+	if (!db || !db->watching || !first || overlay_init(&db->overlay, first)) {
 		generation_unref(first);
+		if (db)
+			watching_free(db->watching);
 		free(db);
 		return NULL;
 	}
@@ -477,6 +481,7 @@ static void db_free(struct mvcc *db)
 	struct stager *stager;
 
 	threads_stop(db);
+	watching_free(db->watching);
 	overlay_release(&db->overlay);
 	engine_close(db->engine);
 	ring_unmap(&db->ring);
@@ -857,6 +862,7 @@ void mvcc_stats(struct mvcc *db, struct mvcc_stats *out)
 	pthread_mutex_lock(&db->views_lock);
 	s.views = db->nviews;
 	pthread_mutex_unlock(&db->views_lock);
+	s.watches = watch_count(db);
 	gate_enter(&db->gate);
 	engine_stats_get(db->engine, &s.engine);
 	gate_leave(&db->gate);
