@@ -1,6 +1,7 @@
 /*
  * Reading the log: one row of the engine's `log` family, or several, for each revision. What is still
- * in the ring is drained first, so that there is only one place to read from.
+ * in the ring is drained first, so that there is only one place to read from. A filter for a range reads
+ * all rows; one for a single key asks for the life of the key, and seeks where that says.
  */
 #include "mvcc/mvcc_int.h"
 

@@ -679,6 +679,80 @@ static void test_notify_comes_once_until_all_was_asked_for(void)
 	fixture_close(fx);
 }
 
+/* A notify that holds up the watch thread until it may go on. */
+struct stall {
+	_Atomic unsigned entered;
+	_Atomic bool go_on;
+};
+
+static void stall_here(void *arg)
+{
+	struct stall *stall = arg;
+
+	atomic_fetch_add(&stall->entered, 1);
+	while (!atomic_load(&stall->go_on))
+		nap();
+}
+
+/* The committer moves away what the watch thread has not seen; `floor` is raised above it, or not. */
+static void miss_commits(struct fixture *fx, bool compact)
+{
+	struct stall stall = { .entered = 0 };
+	struct mvcc_watch_options opt = {
+		.start = str("stall"), .end = str("t"), .notify = stall_here, .arg = &stall
+	};
+	struct mvcc_watch *w = NULL;
+
+	CU_ASSERT_EQUAL_FATAL(mvcc_watch_open(fx->db, &opt, &w), 0);
+	put(fx->db, "stall", "v");
+	CU_ASSERT(reaches(&stall.entered, 1));
+	put(fx->db, "other", "v");
+	put(fx->db, "x", "v");
+	put(fx->db, "other", "v");
+	fixture_drain(fx);
+	if (compact)
+		atomic_store(&fx->db->floor, mvcc_current(fx->db));
+	put(fx->db, "other", "after");
+	atomic_store(&stall.go_on, true);
+	mvcc_watch_close(w);
+	CU_ASSERT_EQUAL(atomic_load(&stall.entered), 1);
+}
+
+static void test_a_watch_is_woken_by_what_its_thread_has_missed(void)
+{
+	struct fixture *fx = fixture_open();
+	_Atomic unsigned count = 0;
+	struct mvcc_watch *idle = watch_at(fx->db, "y", "", MVCC_REV_LATEST, 0);
+	struct mvcc_watch *w = watch_notified(fx->db, "x", "y", &count);
+
+	miss_commits(fx, false);
+	CU_ASSERT(reaches(&count, 1));
+	assert_next(w, "4: +x=v(4.4.1)");
+	assert_none(w);
+	assert_none(idle);
+	CU_ASSERT_EQUAL(mvcc_watch_rev(idle), 7);
+	CU_ASSERT_EQUAL(atomic_load(&count), 1);
+	put(fx->db, "x", "w");
+	assert_next(w, "7: +x=w(4.7.2)");
+	mvcc_watch_close(w);
+	mvcc_watch_close(idle);
+	fixture_close(fx);
+}
+
+static void test_a_watch_is_lost_if_nobody_knows_what_was_missed(void)
+{
+	struct fixture *fx = fixture_open();
+	_Atomic unsigned count = 0;
+	struct mvcc_watch *w = watch_notified(fx->db, "x", "y", &count);
+	const struct mvcc_entry *entry;
+
+	miss_commits(fx, true);
+	CU_ASSERT(reaches(&count, 1));
+	CU_ASSERT_EQUAL(mvcc_watch_next(w, 0, &entry), MVCC_ECOMPACTED);
+	mvcc_watch_close(w);
+	fixture_close(fx);
+}
+
 static void test_of_10000_idle_watches_a_commit_wakes_one(void)
 {
 	enum { N = 10000 };
@@ -1123,12 +1197,18 @@ struct stress {
 	_Atomic unsigned errors, closed, late;
 };
 
+/* What notify is lent: it outlives the watch, to tell whether it is called once that is closed. */
+struct slot {
+	_Atomic bool open;
+	_Atomic unsigned *late;
+};
+
 static void note_notice(void *arg)
 {
-	_Atomic int *open = arg;
+	struct slot *slot = arg;
 
-	if (atomic_load(open) != 1)
-		atomic_store(open, -1);
+	if (!atomic_load(&slot->open))
+		atomic_fetch_add(slot->late, 1);
 }
 
 static void *cancel_it(void *arg)
@@ -1137,22 +1217,25 @@ static void *cancel_it(void *arg)
 	return NULL;
 }
 
-/* Opens, asks a little, is canceled, closes; what notify is lent is poisoned right after. */
+/* Opens, asks a little, is canceled, closes. */
 static void *open_and_close(void *arg)
 {
 	struct stress *s = arg;
 	uint64_t seed = (uintptr_t)&seed;
+	struct slot slots[64];
 
-	while (!atomic_load(&s->stop)) {
-		_Atomic int open = 1;
+	for (unsigned i = 0; !atomic_load(&s->stop); i++) {
+		struct slot *slot = &slots[i % 64]; /* used again when a late call would have come */
 		struct mvcc_watch_options opt = { .from = random_below(&seed, 2) ? 0 : 1,
 						  .notify = note_notice,
-						  .arg = &open };
+						  .arg = slot };
 		const struct mvcc_entry *entry;
 		struct mvcc_watch *w;
 		pthread_t thread;
 		int got = 1;
 
+		atomic_init(&slot->open, true);
+		slot->late = &s->late;
 		if (mvcc_watch_open(s->db, &opt, &w)) {
 			atomic_fetch_add(&s->errors, 1);
 			return NULL;
@@ -1167,8 +1250,7 @@ static void *open_and_close(void *arg)
 			pthread_join(thread, NULL);
 		}
 		mvcc_watch_close(w);
-		if (atomic_exchange(&open, 2) != 1)
-			atomic_fetch_add(&s->late, 1);
+		atomic_store(&slot->open, false);
 		atomic_fetch_add(&s->closed, 1);
 	}
 	return NULL;
@@ -1559,6 +1641,8 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_cancel_ends_the_wait_and_all_later_ones),
 	UNIT_TEST(test_progress_moves_on_without_events),
 	UNIT_TEST(test_notify_comes_once_until_all_was_asked_for),
+	UNIT_TEST(test_a_watch_is_woken_by_what_its_thread_has_missed),
+	UNIT_TEST(test_a_watch_is_lost_if_nobody_knows_what_was_missed),
 	UNIT_TEST(test_of_10000_idle_watches_a_commit_wakes_one),
 	UNIT_TEST(test_a_watch_not_asked_for_20000_commits_gets_them_all),
 	UNIT_TEST(test_the_tail_holds_a_bounded_number_of_bytes),
