@@ -22,7 +22,6 @@
  */
 #include "mvcc/watch_int.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
