@@ -707,6 +707,8 @@ static int try_once(struct mvcc_txn *txn, unsigned flags, unsigned attempt, mvcc
 	if (!err)
 		err = commit_locked(txn, attempt, out_rev);
 	pthread_mutex_unlock(&db->commit_lock);
+	if (!err)
+		watching_tell(db);
 	return err;
 }
 

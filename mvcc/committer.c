@@ -1188,13 +1188,17 @@ int threads_start(struct mvcc *db)
 	return err;
 }
 
-/* The sync thread first, as it needs the committer; the notifier when it has called all completions. */
+/*
+ * The watch thread and the sync thread first, as they need the committer; the notifier when it has called all
+ * completions.
+ */
 void threads_stop(struct mvcc *db)
 {
 	bool *const stops[] = { &db->stop_syncer, &db->stop_committer, &db->stop_notifier };
 	pthread_cond_t *const cvs[] = { &db->sync_cv, &db->work_cv, &db->notify_cv };
 	const pthread_t threads[] = { db->syncer, db->committer, db->notifier };
 
+	watching_stop(db);
 	for (unsigned i = 0; i < db->threads && i < THREADS; i++) {
 		pthread_mutex_lock(&db->work_lock);
 		if (stops[i] == &db->stop_notifier)

@@ -1,12 +1,15 @@
 /*
  * Reading the log: one row of the engine's `log` family, or several, for each revision. What is still
- * in the ring is drained first, so that there is only one place to read from.
+ * in the ring is drained first, so that there is only one place to read from. A filter for a range reads
+ * all rows; one for a single key asks for the life of the key, and seeks where that says.
  */
 #include "mvcc/keep_int.h"
 #include "mvcc/mvcc_int.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+enum { SOUGHT_MAX = 1024 }; /* a key with more changes is found by reading all */
 
 struct mvcc_log {
 	struct mvcc *db;
@@ -18,6 +21,13 @@ struct mvcc_log {
 	struct buf text; /* the story at hand */
 	struct slice changes;
 	struct mvcc_entry entry;
+	mvcc_rev_t from, to;
+	bool filtered;
+	struct buf start, end; /* of the filter */
+	/* Of a filter for one key: all revisions that may have changed it, in rising order. */
+	bool sought; /* only these are looked at */
+	mvcc_rev_t revs[SOUGHT_MAX];
+	size_t nrevs, next_rev;
 };
 
 int drain_to_rev(struct mvcc *db, mvcc_rev_t rev)
@@ -50,6 +60,8 @@ int mvcc_log_open(struct mvcc *db, mvcc_rev_t from, mvcc_rev_t to, struct mvcc_l
 		return err ? err : -ENOMEM;
 	}
 	log->db = db;
+	log->from = from;
+	log->to = to;
 	gate_enter(&db->gate);
 	err = log_key(&start, from, 0);
 	if (!err)
@@ -77,6 +89,8 @@ void mvcc_log_close(struct mvcc_log *log)
 	gate_leave(&log->db->gate);
 	buf_release(&log->row);
 	buf_release(&log->text);
+	buf_release(&log->start);
+	buf_release(&log->end);
 	free(log);
 }
 
@@ -106,31 +120,27 @@ static int text_put(struct buf *text, struct slice s)
 }
 
 /* Copies the story to where it outlives the row: the strings, each with its end. */
-static int entry_fill(struct mvcc_log *log, const struct log_part *part)
+int entry_fill(struct mvcc_entry *entry, struct buf *text, struct slice story)
 {
-	struct slice rest = part->story;
 	struct story_raw raw;
 	struct slice *const strings[] = { &raw.comm,  &raw.op,      &raw.path,
 					  &raw.path2, &raw.session, &raw.message };
-	struct mvcc_story *story = &log->entry.story;
 	const uint8_t *p;
 	int err = 0;
 
-	if (!story_take(&rest, &raw))
+	if (!story_take(&story, &raw))
 		return MVCC_ECORRUPT;
-	buf_clear(&log->text);
+	buf_clear(text);
 	for (unsigned i = 0; !err && i < 6; i++)
-		err = text_put(&log->text, *strings[i]);
+		err = text_put(text, *strings[i]);
 	if (err)
 		return err;
-	p = log->text.data;
+	p = text->data;
 	for (unsigned i = 0; i < 6; i++) {
 		strings[i]->data = p;
 		p += strings[i]->len + 1;
 	}
-	log->entry.rev = log->rev;
-	log->entry.time_ns = part->time_ns;
-	*story = (struct mvcc_story){
+	entry->story = (struct mvcc_story){
 		.uid = raw.uid,
 		.gid = raw.gid,
 		.pid = raw.pid,
@@ -144,12 +154,84 @@ static int entry_fill(struct mvcc_log *log, const struct log_part *part)
 	return 0;
 }
 
-int mvcc_log_next(struct mvcc_log *log, const struct mvcc_entry **entry)
+/* ---- the filter ---- */
+
+static void add_rev(struct mvcc_log *log, mvcc_rev_t rev)
+{
+	if (log->nrevs == 0 || log->revs[log->nrevs - 1] < rev)
+		log->revs[log->nrevs++] = rev;
+}
+
+static int note_revs(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev)
+{
+	const mvcc_rev_t revs[] = { item->mod_rev, end_rev };
+	struct mvcc_log *log = arg;
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (revs[i] < log->from || revs[i] > log->to)
+			continue;
+		if (log->nrevs == SOUGHT_MAX)
+			return 1;
+		add_rev(log, revs[i]);
+	}
+	return 0;
+}
+
+/* The life of a key tells where its changes are: each record came with one and ended with one. */
+static int find_revs(struct mvcc_log *log)
+{
+	int got;
+
+	log->nrevs = 0;
+	add_rev(log, log->from); /* a life as seen from the floor does not tell what ended right there */
+	got = mvcc_history(log->db, slice_buf(&log->start), note_revs, log);
+	/* it tells all only of what is not below the floor: that may have moved since the log was opened */
+	log->sought = got == 0 && atomic_load(&log->db->floor) <= log->from;
+	return got < 0 ? got : 0;
+}
+
+static bool is_one_key(struct slice start, struct slice end)
+{
+	return start.len && end.len == start.len + 1 && end.data[start.len] == 0 && slice_starts(end, start);
+}
+
+int mvcc_log_filter(struct mvcc_log *log, struct slice start, struct slice end)
+{
+	int err = buf_copy(&log->start, start);
+
+	if (!err)
+		err = buf_copy(&log->end, end);
+	log->filtered = true;
+	log->sought = false;
+	log->next_rev = 0;
+	return !err && is_one_key(start, end) ? find_revs(log) : err;
+}
+
+/* Moves the iterator to the next revision that may matter. */
+static int seek_next(struct mvcc_log *log)
+{
+	struct buf key = { 0 };
+	int err;
+
+	if (log->next_rev == log->nrevs) {
+		log->on_row = false;
+		return 0;
+	}
+	err = log_key(&key, log->revs[log->next_rev++], 0);
+	if (!err && !(log->on_row = engine_iter_seek(log->it, slice_buf(&key))))
+		err = engine_iter_error(log->it);
+	buf_release(&key);
+	return err;
+}
+
+/* ---- entries and changes ---- */
+
+static int next_entry(struct mvcc_log *log)
 {
 	struct log_part part;
 	mvcc_rev_t rev = 0;
 	uint32_t number = 0;
-	int err = 0;
+	int err = log->sought ? seek_next(log) : 0;
 
 	while (!err && log->on_row) {
 		err = log_key_decode(log->it->key, &rev, &number);
@@ -164,15 +246,17 @@ int mvcc_log_next(struct mvcc_log *log, const struct mvcc_entry **entry)
 	log->rev = rev;
 	err = take_row(log, 0, &part);
 	if (!err)
-		err = entry_fill(log, &part);
+		err = entry_fill(&log->entry, &log->text, part.story);
 	if (err)
 		return err;
+	log->entry.rev = rev;
+	log->entry.time_ns = part.time_ns;
 	log->changes = part.changes;
-	*entry = &log->entry;
 	return 1;
 }
 
-int mvcc_log_change(struct mvcc_log *log, struct mvcc_change *change)
+/* Has the entry at hand a further change, loaded now if it was not yet? 1, 0 or a code. */
+static int next_part(struct mvcc_log *log)
 {
 	struct log_part part;
 	mvcc_rev_t rev;
@@ -192,6 +276,48 @@ int mvcc_log_change(struct mvcc_log *log, struct mvcc_change *change)
 			return err;
 		log->changes = part.changes;
 	}
+	return 1;
+}
+
+/* The same for a change that the filter lets through; what comes before it is left out. */
+static int next_match(struct mvcc_log *log)
+{
+	int got;
+
+	while ((got = next_part(log)) == 1) {
+		struct slice rest = log->changes;
+		struct mvcc_change change;
+
+		if (!log_change_take(&rest, &change))
+			return MVCC_ECORRUPT;
+		if (!log->filtered || key_within(change.key, slice_buf(&log->start), slice_buf(&log->end)))
+			break;
+		log->changes = rest;
+	}
+	return got;
+}
+
+int mvcc_log_next(struct mvcc_log *log, const struct mvcc_entry **entry)
+{
+	int got;
+
+	do {
+		got = next_entry(log);
+		if (got <= 0)
+			return got;
+		got = log->filtered ? next_match(log) : 1;
+	} while (got == 0);
+	if (got == 1)
+		*entry = &log->entry;
+	return got;
+}
+
+int mvcc_log_change(struct mvcc_log *log, struct mvcc_change *change)
+{
+	int got = next_match(log);
+
+	if (got <= 0)
+		return got;
 	return log_change_take(&log->changes, change) ? 1 : MVCC_ECORRUPT;
 }
 

@@ -82,7 +82,7 @@ struct mvcc_options {
 MVCC_API int mvcc_open(const struct mvcc_options *opt, struct mvcc **out);
 
 /*
- * Puts everything on disk and closes. All views, cursors, transactions and log readers must be gone.
+ * Puts everything on disk and closes. All views, cursors, transactions, watches and log readers must be gone.
  * The store is freed whatever is returned; an error means that the newest commits may be only in the
  * ring (the next open replays it). Accepts NULL.
  */

@@ -96,6 +96,8 @@ struct mvcc_view {
 	LIST_ENTRY(mvcc_view) link; /* views_lock */
 };
 
+struct watching;
+
 struct mvcc {
 	/* Set by mvcc_open(), then immutable. */
 	int dir_fd, lock_fd;
@@ -112,7 +114,8 @@ struct mvcc {
 	void *clock_arg;
 	uint64_t replayed;
 	struct gate gate;
-	struct keep *keep; /* keep_int.h */
+	struct keep *keep;         /* keep_int.h */
+	struct watching *watching; /* a lock of its own */
 
 	_Atomic mvcc_rev_t current; /* stored under commit_lock, last of all; loaded by anyone */
 	_Atomic int failed;         /* set under commit_lock; 0, or why no commit is taken */
@@ -281,11 +284,36 @@ void found_release(struct found *f);
 /* The header alone. An absent key is no error here. */
 int header_at(struct mvcc *db, mvcc_rev_t rev, struct slice key, struct header *out);
 
+/* Points the item into a record; its list of blobs is in `blobs`. 0, -ENOMEM or MVCC_ECORRUPT. */
+int item_lend(struct mvcc_item *item, const struct record *rec, struct buf *blobs);
+
 /* Copies a record into an item, which owns it. 0, -ENOMEM or MVCC_ECORRUPT. */
 int item_fill(struct mvcc_item *item, const struct record *rec);
 
 /* A row of a staged run, lent by `*pin`. -ENOENT when there is none. */
 int stage_get(struct mvcc *db, uint64_t run, struct slice key, struct engine_pin *pin, struct op *op);
+
+/* ---- log.c -------------------------------------------------------------------------------- */
+
+/* Fills an entry from an encoded story; its strings live in `text`. 0, -ENOMEM or MVCC_ECORRUPT. */
+int entry_fill(struct mvcc_entry *entry, struct buf *text, struct slice story);
+
+/* Does a key lie in start <= key < end, where an empty end is none? */
+static inline bool key_within(struct slice key, struct slice start, struct slice end)
+{
+	return slice_cmp(key, start) >= 0 && (!end.len || slice_cmp(key, end) < 0);
+}
+
+/* ---- watcher.c ---------------------------------------------------------------------------- */
+
+struct watching *watching_new(struct mvcc *db); /* NULL when out of memory */
+void watching_free(struct watching *all);       /* accepts NULL; its thread has ended */
+void watching_stop(struct mvcc *db);            /* ends the thread, if there is one */
+
+uint64_t watch_count(struct mvcc *db); /* watches there are */
+
+/* Tells whoever watches of a commit. Waits for nothing; callers hold no lock, for others' sake. */
+void watching_tell(struct mvcc *db);
 
 /* ---- commit.c ----------------------------------------------------------------------------- */
 

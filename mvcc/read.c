@@ -119,6 +119,17 @@ static void item_point(struct mvcc_item *item, const struct record *rec, const v
 	item->nblobs = (size_t)rec->nblobs;
 }
 
+int item_lend(struct mvcc_item *item, const struct record *rec, struct buf *blobs)
+{
+	int err;
+
+	buf_clear(blobs);
+	err = blobs_fill(blobs, rec);
+	if (!err)
+		item_point(item, rec, blobs->data);
+	return err;
+}
+
 int item_fill(struct mvcc_item *item, const struct record *rec)
 {
 	struct mvcc_item filled = { 0 };
@@ -679,12 +690,8 @@ static int load(struct mvcc_cursor *c, struct source *s)
 	} else if (s->tombstone) {
 		return 0;
 	}
-	buf_clear(&c->blobs);
-	err = blobs_fill(&c->blobs, &s->rec);
-	if (err)
-		return err;
-	item_point(&c->item, &s->rec, c->blobs.data);
-	return 1;
+	err = item_lend(&c->item, &s->rec, &c->blobs);
+	return err ? err : 1;
 }
 
 int mvcc_cursor_next(struct mvcc_cursor *c, struct slice *key, const struct mvcc_item **item)

@@ -179,5 +179,31 @@ bool ring_next(const struct ring *r, struct ring_at *at, uint32_t *type, struct 
 	return true;
 }
 
+size_t ring_copy(const struct ring *r, uint64_t pos, size_t max, uint8_t *out)
+{
+	uint64_t left = r->head.pos - pos;
+	size_t len = left < max ? (size_t)left : max;
+
+	assert(pos >= atomic_load(&r->tail) && left <= r->size);
+	memcpy(out, place(r, pos), len);
+	return len;
+}
+
+bool ring_take(struct slice *bytes, uint64_t *seq, uint32_t *type, struct slice *payload)
+{
+	const uint8_t *p = bytes->data;
+	size_t len;
+
+	if (bytes->len < RECORD_HEAD)
+		return false;
+	len = get_le32(p + 8);
+	if (bytes->len < ring_record_bytes(len))
+		return false;
+	*type = get_le32(p + 12);
+	*seq = get_le64(p + 16);
+	*payload = slice_of(p + RECORD_HEAD, len);
+	return take(bytes, ring_record_bytes(len), &(struct slice){ 0 });
+}
+
 /* the head of a record must be readable at any position */
 _Static_assert(RECORD_HEAD % 8 == 0, "records are aligned to 8 bytes");

@@ -71,4 +71,16 @@ void ring_append(struct ring *r, enum ring_type type, struct slice payload);
  */
 bool ring_next(const struct ring *r, struct ring_at *at, uint32_t *type, struct slice *payload);
 
+/*
+ * Copies up to `max` of the bytes written from `pos` on, which lies between tail and head, wherever records
+ * begin and end. Gives how many. Callers hold the writer's lock.
+ */
+size_t ring_copy(const struct ring *r, uint64_t pos, size_t max, uint8_t *out);
+
+/*
+ * Takes a record off the front of bytes so copied, from memory that was never written to disk and back:
+ * its checksum is not looked at. False when it is not whole yet.
+ */
+bool ring_take(struct slice *bytes, uint64_t *seq, uint32_t *type, struct slice *payload);
+
 #endif

@@ -469,11 +469,15 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	struct mvcc *db = calloc(1, sizeof(*db));
 	struct generation *first = generation_new();
 
-	if (db)
+	if (db) {
 		db->keep = keep_new(opt);
-	if (!db || !db->keep || !first || overlay_init(&db->overlay, first)) {
+		db->watching = watching_new(db);
+	}
+	if (!db || !db->keep || !db->watching || !first || overlay_init(&db->overlay, first)) {
 		generation_unref(first);
 		keep_free(db ? db->keep : NULL);
+		if (db)
+			watching_free(db->watching);
 		free(db);
 		return NULL;
 	}
@@ -525,6 +529,7 @@ static void db_free(struct mvcc *db)
 	lessor_stop(db); /* first, as it commits */
 	keep_stop(db);
 	threads_stop(db);
+	watching_free(db->watching);
 	overlay_release(&db->overlay);
 	engine_close(db->engine);
 	keep_free(db->keep);
@@ -911,6 +916,7 @@ void mvcc_stats(struct mvcc *db, struct mvcc_stats *out)
 	keep_stats_locked(db, &s);
 	pthread_mutex_unlock(&db->views_lock);
 	lessor_stats(&db->lessor, &s);
+	s.watches = watch_count(db);
 	gate_enter(&db->gate);
 	engine_stats_get(db->engine, &s.engine);
 	gate_leave(&db->gate);

@@ -31,7 +31,8 @@ struct mvcc_watch_options {
 	unsigned flags;
 	/*
 	 * Called, from a thread of the store, when a watch that had nothing to give may have something: then
-	 * ask mvcc_watch_next() until it says 0. It must not call the store. NULL: nobody is told.
+	 * ask mvcc_watch_next() until it says 0. It must not call the store. NULL: nobody is told. A watch
+	 * opened at a revision that is there already has something from the start: it is asked first.
 	 */
 	void (*notify)(void *arg);
 	void *arg;
