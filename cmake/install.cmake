@@ -7,14 +7,16 @@ set(link "\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SBINDIR}/mount.
 install(CODE "file(CREATE_LINK mvccfs \"${link}\" SYMBOLIC)\nmessage(STATUS \"Installing: ${link}\")")
 install(TARGETS mvccctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
-install(TARGETS mvcc mvcc_shared
+install(TARGETS mvcc mvcc_shared rocks_backend mvcc_rocks_shared
 	ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
 	LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES ${mvccfs_public_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mvcc)
+install(FILES ${mvccfs_public_headers} rocks_backend/rocks.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mvcc)
 # Found from where the file itself lies, so that `cmake --install --prefix` may choose anew.
 file(RELATIVE_PATH MVCC_PC_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
-configure_file(cmake/mvcc.pc.in ${PROJECT_BINARY_DIR}/mvcc.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/mvcc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+foreach(name mvcc mvcc-rocks)
+	configure_file(cmake/${name}.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
+	install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()
 
 foreach(section 1 3 5 7 8)
 	file(GLOB pages CONFIGURE_DEPENDS man/*.${section})

@@ -7,6 +7,9 @@
 
 #include "mvcc/engine.h"
 
+/* Installed as mvcc/rocks.h, and exported by libmvcc_rocks. */
+#pragma GCC visibility push(default)
+
 struct rocks_options {
 	size_t cache_bytes; /* block cache of all families; 0 is 128 MiB */
 	/* Every error of RocksDB, in its own words, beside the code that is returned. NULL is silence. */
@@ -28,5 +31,7 @@ struct engine_provider rocks_provider(struct rocks_options *opt);
  * to read and write the family. `e` is an engine of this kind.
  */
 int rocks_rewrite(struct engine *e, unsigned family);
+
+#pragma GCC visibility pop
 
 #endif
