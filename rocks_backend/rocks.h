@@ -7,9 +7,6 @@
 
 #include "mvcc/engine.h"
 
-/* Installed as mvcc/rocks.h, and exported by libmvcc_rocks. */
-#pragma GCC visibility push(default)
-
 struct rocks_options {
 	size_t cache_bytes; /* block cache of all families; 0 is 128 MiB */
 	/* Every error of RocksDB, in its own words, beside the code that is returned. NULL is silence. */
@@ -24,14 +21,14 @@ struct rocks_options {
  * besides what engine.h lists, MVCC_ELOCKED when the directory is open elsewhere. A database whose files
  * are damaged or partly gone is MVCC_ECORRUPT or -EIO, told in the log with the name of the file.
  */
+#pragma GCC visibility push(default) /* exported by libmvcc_rocks, which has this header as mvcc/rocks.h */
 struct engine_provider rocks_provider(struct rocks_options *opt);
+#pragma GCC visibility pop
 
 /*
  * Rewrites all files of a family now, asking its drop predicate about every row. Takes as long as it takes
  * to read and write the family. `e` is an engine of this kind.
  */
 int rocks_rewrite(struct engine *e, unsigned family);
-
-#pragma GCC visibility pop
 
 #endif
