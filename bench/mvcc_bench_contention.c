@@ -204,11 +204,33 @@ static void figures(struct bench *b, const char *side, struct latencies *l, cons
 	}
 }
 
-static void one_time(struct contention *c, const char *side, bool busy)
+/* Until the last of the tasks has ended. */
+static void be_busy(struct contention *c)
 {
 	static void *(*const tasks[])(void *) = { compact, catch_up, copy };
+	pthread_t reader, ids[3];
+
+	must_hold(pthread_create(&reader, NULL, read_slowly, c) == 0, "a thread");
+	for (unsigned i = 0; i < 3; i++)
+		must_hold(pthread_create(&ids[i], NULL, tasks[i], c) == 0, "a thread");
+	for (unsigned i = 0; i < 3; i++)
+		pthread_join(ids[i], NULL);
+	atomic_store(&c->stop, true);
+	pthread_join(reader, NULL);
+}
+
+static void be_quiet(struct contention *c)
+{
+	const struct timespec quiet = { QUIET_MS / 1000, QUIET_MS % 1000 * 1000000L };
+
+	nanosleep(&quiet, NULL);
+	atomic_store(&c->stop, true);
+}
+
+static void one_time(struct contention *c, const char *side, void (*meanwhile)(struct contention *c))
+{
 	struct latencies commits = { .c = c, .seed = 1 }, gets = { .c = c, .seed = 2 };
-	pthread_t committer, getter, reader, ids[3];
+	pthread_t committer, getter;
 
 	commits.us = calloc(LATENCIES_MAX, sizeof(*commits.us));
 	gets.us = calloc(LATENCIES_MAX, sizeof(*gets.us));
@@ -217,22 +239,9 @@ static void one_time(struct contention *c, const char *side, bool busy)
 	must_hold(pthread_create(&committer, NULL, measure_commits, &commits) == 0 &&
 			  pthread_create(&getter, NULL, measure_gets, &gets) == 0,
 		  "threads");
-	if (busy) {
-		must_hold(pthread_create(&reader, NULL, read_slowly, c) == 0, "a thread");
-		for (unsigned i = 0; i < 3; i++)
-			must_hold(pthread_create(&ids[i], NULL, tasks[i], c) == 0, "a thread");
-		for (unsigned i = 0; i < 3; i++)
-			pthread_join(ids[i], NULL);
-	} else {
-		const struct timespec quiet = { QUIET_MS / 1000, QUIET_MS % 1000 * 1000000L };
-
-		nanosleep(&quiet, NULL);
-	}
-	atomic_store(&c->stop, true);
+	meanwhile(c);
 	pthread_join(committer, NULL);
 	pthread_join(getter, NULL);
-	if (busy)
-		pthread_join(reader, NULL);
 	figures(c->b, side, &commits, "commit");
 	figures(c->b, side, &gets, "get");
 	free(commits.us);
@@ -254,8 +263,8 @@ void part_contention(struct bench *b)
 		one_commit(&c, i);
 	c.watch_to = mvcc_current(c.db);
 	must(mvcc_sync(c.db, MVCC_REV_LATEST), "sync");
-	one_time(&c, "quiet", false);
-	one_time(&c, "busy", true);
+	one_time(&c, "quiet", be_quiet);
+	one_time(&c, "busy", be_busy);
 	store_close(c.db);
 	bench_remove(ours.name);
 }

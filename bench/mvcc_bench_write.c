@@ -243,7 +243,7 @@ static double durable_us(struct mvcc *db, struct raw *raw, unsigned threads, uin
 	}
 	for (unsigned i = 0; i < threads; i++)
 		pthread_join(ids[i], NULL);
-	return bench_since_us(start) / (double)(ops / threads * threads);
+	return bench_since_us(start) / (double)(threads * writers[0].ops);
 }
 
 static void durable(struct bench *b, const char *row, const char *title, unsigned threads, uint64_t ops)
