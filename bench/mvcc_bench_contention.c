@@ -236,9 +236,8 @@ static void one_time(struct contention *c, const char *side, void (*meanwhile)(s
 	gets.us = calloc(LATENCIES_MAX, sizeof(*gets.us));
 	must_hold(commits.us && gets.us, "memory");
 	atomic_store(&c->stop, false);
-	must_hold(pthread_create(&committer, NULL, measure_commits, &commits) == 0 &&
-			  pthread_create(&getter, NULL, measure_gets, &gets) == 0,
-		  "threads");
+	must_hold(pthread_create(&committer, NULL, measure_commits, &commits) == 0, "a thread");
+	must_hold(pthread_create(&getter, NULL, measure_gets, &gets) == 0, "a thread");
 	meanwhile(c);
 	pthread_join(committer, NULL);
 	pthread_join(getter, NULL);
