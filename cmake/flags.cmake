@@ -28,3 +28,9 @@ endif()
 if(MVCCFS_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
 	target_compile_options(mvccfs_flags INTERFACE -Wno-format-truncation -Wno-maybe-uninitialized)
 endif()
+
+# What a shared library of ours shows is what its headers mark, all of it under one version; and it calls itself
+# even where a program has a function by the same name (bytes.h has short ones).
+add_library(mvccfs_exports INTERFACE)
+target_link_options(mvccfs_exports INTERFACE
+	-Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/exports.map -Wl,-Bsymbolic-functions)

@@ -7,14 +7,32 @@ set(link "\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SBINDIR}/mount.
 install(CODE "file(CREATE_LINK mvccfs \"${link}\" SYMBOLIC)\nmessage(STATUS \"Installing: ${link}\")")
 install(TARGETS mvccctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
-install(TARGETS mvcc mvcc_shared
-	ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
-	LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES ${mvccfs_public_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mvcc)
+install(TARGETS mvcc_shared mvcc_rocks_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+
+# install_archive(NAME TARGET): the objects of TARGET as one, in which what is hidden is local, so that a program
+# that is linked with libNAME.a may have functions by the same names. (Our own tests are linked with the hidden ones.)
+function(install_archive name target)
+	set(object ${PROJECT_BINARY_DIR}/installed/${name}.o)
+	set(archive ${PROJECT_BINARY_DIR}/installed/lib${name}.a)
+	add_custom_command(OUTPUT ${archive}
+		COMMAND ${CMAKE_COMMAND} -E make_directory ${PROJECT_BINARY_DIR}/installed
+		COMMAND ${CMAKE_LINKER} -r -o ${object} $<TARGET_OBJECTS:${target}>
+		COMMAND ${CMAKE_OBJCOPY} --localize-hidden ${object}
+		COMMAND ${CMAKE_COMMAND} -E rm -f ${archive}
+		COMMAND ${CMAKE_AR} rcs ${archive} ${object}
+		DEPENDS $<TARGET_OBJECTS:${target}> COMMAND_EXPAND_LISTS VERBATIM)
+	add_custom_target(archive_${name} ALL DEPENDS ${archive})
+	install(FILES ${archive} DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endfunction()
+install_archive(mvcc mvcc_objects)
+install_archive(mvcc_rocks rocks_backend)
+install(FILES ${mvccfs_public_headers} rocks_backend/rocks.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mvcc)
 # Found from where the file itself lies, so that `cmake --install --prefix` may choose anew.
 file(RELATIVE_PATH MVCC_PC_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
-configure_file(cmake/mvcc.pc.in ${PROJECT_BINARY_DIR}/mvcc.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/mvcc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+foreach(name mvcc mvcc-rocks)
+	configure_file(cmake/${name}.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
+	install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()
 
 foreach(section 1 3 5 7 8)
 	file(GLOB pages CONFIGURE_DEPENDS man/*.${section})

@@ -1,6 +1,6 @@
 # Each tests/test_*.c is a CUnit program, each tests/mount/test_*.c a program, each tests/mount/*.sh a
-# script (but lib*.sh, which scripts source); all of them are CTest's, under the labels `unit` and
-# `mount`. What else lies in tests/ and tests/engines/ is linked into those that need it.
+# script (but lib*.sh, which scripts source), and so is each tests/library/*.sh; all of them are CTest's,
+# under the labels `unit`, `mount` and `library`. What else lies in tests/ and tests/engines/ is linked into those that need it.
 pkg_check_modules(cunit REQUIRED IMPORTED_TARGET cunit)
 
 set(test_env MVCCFS_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/mvccfs
@@ -89,6 +89,19 @@ foreach(script IN LISTS mount_scripts)
 	set_tests_properties(${name} PROPERTIES LABELS mount TIMEOUT ${mount_timeout_s}
 		ENVIRONMENT "${test_env}")
 endforeach()
+
+# The library as others have it: installed, linked with, and as its documents say. An installation of a sanitized
+# build is nobody's.
+if(NOT MVCCFS_SANITIZE)
+	file(GLOB library_scripts CONFIGURE_DEPENDS tests/library/*.sh)
+	list(FILTER library_scripts EXCLUDE REGEX "/lib[^/]*$")
+	foreach(script IN LISTS library_scripts)
+		get_filename_component(name ${script} NAME_WE)
+		add_test(NAME library_${name} COMMAND bash ${script})
+		set_tests_properties(library_${name} PROPERTIES LABELS library TIMEOUT ${unit_timeout_s}
+			ENVIRONMENT "${test_env}")
+	endforeach()
+endif()
 
 # Includes that would be an arrow the wrong way. Linking cannot see a constant or an inline function.
 add_test(NAME layers COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR}

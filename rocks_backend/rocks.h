@@ -21,6 +21,8 @@ struct rocks_options {
  * besides what engine.h lists, MVCC_ELOCKED when the directory is open elsewhere. A database whose files
  * are damaged or partly gone is MVCC_ECORRUPT or -EIO, told in the log with the name of the file.
  */
+#pragma GCC visibility push(default) /* exported by libmvcc_rocks, which has this header as mvcc/rocks.h */
 struct engine_provider rocks_provider(struct rocks_options *opt);
+#pragma GCC visibility pop
 
 #endif
