@@ -349,6 +349,23 @@ static void test_a_put_without_and_a_delete_detach(void)
 	lease_fixture_close(fx);
 }
 
+static void test_a_key_that_was_just_detached_stays(void)
+{
+	struct fixture *fx = lease_fixture();
+	mvcc_lease_t id = grant(fx->db, 0, 1000);
+
+	attach(fx->db, "a", "1", id);
+	attach(fx->db, "b", "1", id);
+	fixture_drain(fx);
+	fixture_sluice_shut(fx);
+	put(fx->db, "a", "2"); /* the row that says otherwise is still there */
+	CU_ASSERT_EQUAL(end_lease(fx->db, id), 5);
+	assert_range_at(fx->db, MVCC_REV_LATEST, "", "", 0, "a=2");
+	fixture_sluice_open(fx);
+	assert_changes(fx->db, 5, "-b<3");
+	lease_fixture_close(fx);
+}
+
 /* What is merged in one generation leaves the rows that the newest versions ask for. */
 static void test_rows_follow_chains_of_versions(void)
 {
@@ -548,6 +565,12 @@ static void test_a_put_needs_a_living_lease(void)
 	CU_ASSERT_EQUAL(txn_attach(txn, "k", "1", gone), 0);
 	end_lease(fx->db, gone);
 	CU_ASSERT_EQUAL(txn_attach(txn, "k", "1", gone), MVCC_ENOLEASE);
+	CU_ASSERT_EQUAL(commit_err(txn), MVCC_ENOLEASE);
+	gone = grant(fx->db, 0, MINUTE_MS);
+	txn = begin(fx->db);
+	CU_ASSERT_EQUAL(txn_attach(txn, "k", "1", gone), 0);
+	CU_ASSERT_EQUAL(txn_keep(txn, "k", "2", 0, MVCC_PUT_KEEP_LEASE), 0); /* as good as named */
+	end_lease(fx->db, gone);
 	CU_ASSERT_EQUAL(commit_err(txn), MVCC_ENOLEASE);
 	txn = begin(fx->db);
 	CU_ASSERT_EQUAL(txn_attach(txn, "k", "1", id), 0);
@@ -903,13 +926,34 @@ static unsigned keys_of(struct mvcc *db, mvcc_lease_t id)
 	return n;
 }
 
+/* Of what ending the lease deleted, as far as it is a revision: how much had another lease, or none. */
+static unsigned wrongly_deleted(struct mvcc *db, mvcc_rev_t rev, mvcc_lease_t id)
+{
+	const struct mvcc_entry *entry;
+	struct mvcc_change change;
+	struct mvcc_log *log = NULL;
+	unsigned wrong = 0;
+	char key[24];
+
+	if (mvcc_log_open(db, rev, rev, &log) || mvcc_log_next(log, &entry) != 1)
+		wrong++;
+	while (!wrong && strcmp(entry->story.op, "end") == 0 && mvcc_log_change(log, &change) == 1) {
+		snprintf(key, sizeof(key), "%.*s", (int)change.key.len, (const char *)change.key.data);
+		wrong += !change.deleted || lease_at(db, rev - 1, key) != id;
+	}
+	mvcc_log_close(log);
+	return wrong;
+}
+
 static void test_no_key_of_a_gone_lease_is_left_by_a_race(void)
 {
 	struct fixture *fx = lease_fixture_new();
 	struct race race = { .stop = false };
 	pthread_t threads[2];
 	mvcc_lease_t id;
-	unsigned left = 0;
+	struct mvcc_story story = { .op = "end" };
+	unsigned left = 0, wrong = 0;
+	mvcc_rev_t rev;
 
 	fx->opt.ring_bytes = 256 * KIB;
 	CU_ASSERT_EQUAL_FATAL(fixture_try_open(fx), 0);
@@ -922,7 +966,8 @@ static void test_no_key_of_a_gone_lease_is_left_by_a_race(void)
 		atomic_store(&race.lease, id);
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 		if (i % 2) {
-			end_lease(fx->db, id);
+			CU_ASSERT_EQUAL(mvcc_lease_revoke(fx->db, id, &story, &rev), 0);
+			wrong += wrongly_deleted(fx->db, rev, id);
 		} else {
 			tick(1000);
 			CU_ASSERT_EQUAL(expire(fx->db), 1);
@@ -933,6 +978,7 @@ static void test_no_key_of_a_gone_lease_is_left_by_a_race(void)
 	for (int i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
 	CU_ASSERT_EQUAL(left, 0);
+	CU_ASSERT_EQUAL(wrong, 0);
 	CU_ASSERT_EQUAL(atomic_load(&race.errors), 0);
 	CU_ASSERT(atomic_load(&race.attached) > 0);
 	CU_ASSERT(atomic_load(&race.refused) > 0);
@@ -1385,6 +1431,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_lease_without_keys_goes_without_a_revision),
 	UNIT_TEST(test_the_newest_put_says_which_lease),
 	UNIT_TEST(test_a_put_without_and_a_delete_detach),
+	UNIT_TEST(test_a_key_that_was_just_detached_stays),
 	UNIT_TEST(test_rows_follow_chains_of_versions),
 	UNIT_TEST(test_an_aborted_put_attaches_nothing),
 	UNIT_TEST(test_a_put_may_keep_the_value_or_the_lease),
