@@ -105,13 +105,13 @@ int stage_key(struct buf *out, uint64_t run, struct slice key);
 
 /* Rows of FAM_META. */
 #define META_STORE "store"
+#define META_CHECKPOINT "checkpoint/" /* ++ path */
 #define META_APPLIED "applied"
 #define META_FLOOR "floor"
 #define META_BLOB_LOW "blob_low"
 #define META_INTENT "intent/"   /* ++ BE64(id) */
 #define META_COUNTER "counter/" /* ++ name */
 #define META_BLOBREF "blobref/" /* ++ BE64(blob) */
-#define META_CHECKPOINT "checkpoint/" /* ++ path */
 
 int meta_key_id(struct buf *out, const char *prefix, uint64_t id);
 int meta_key_name(struct buf *out, const char *prefix, struct slice name);
