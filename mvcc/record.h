@@ -139,6 +139,7 @@ int attached_key_decode(struct slice in, mvcc_lease_t *id, struct slice *key); /
 
 /* Rows of FAM_META. */
 #define META_STORE "store"
+#define META_CHECKPOINT "checkpoint/" /* ++ path */
 #define META_APPLIED "applied"
 #define META_FLOOR "floor"
 #define META_BLOB_LOW "blob_low"
@@ -151,7 +152,6 @@ int attached_key_decode(struct slice in, mvcc_lease_t *id, struct slice *key); /
 
 int pin_encode(struct buf *out, const struct mvcc_pin *pin);              /* replaces */
 int pin_decode(struct slice name, struct slice in, struct mvcc_pin *out); /* or MVCC_ECORRUPT */
-#define META_CHECKPOINT "checkpoint/"                                     /* ++ path */
 
 int meta_key_id(struct buf *out, const char *prefix, uint64_t id);
 int meta_key_name(struct buf *out, const char *prefix, struct slice name);

@@ -349,16 +349,6 @@ void fixture_sluice_open(struct fixture *fx)
 	sluice_set(fx->sluice, false);
 }
 
-void fixture_drain(struct fixture *fx)
-{
-	struct mvcc_stats stats;
-
-	CU_ASSERT_EQUAL(mvcc_sync(fx->db, MVCC_REV_LATEST), 0);
-	mvcc_stats(fx->db, &stats);
-	CU_ASSERT_EQUAL(stats.applied, stats.current);
-	CU_ASSERT_EQUAL(stats.synced, stats.current);
-}
-
 struct engine *fixture_engine(struct fixture *fx)
 {
 	return fx->sluice->engine;
@@ -386,6 +376,16 @@ unsigned verify_problems(struct mvcc *db)
 void fixture_verify(struct fixture *fx)
 {
 	CU_ASSERT_EQUAL(verify_problems(fx->db), 0);
+}
+
+void fixture_drain(struct fixture *fx)
+{
+	struct mvcc_stats stats;
+
+	CU_ASSERT_EQUAL(mvcc_sync(fx->db, MVCC_REV_LATEST), 0);
+	mvcc_stats(fx->db, &stats);
+	CU_ASSERT_EQUAL(stats.applied, stats.current);
+	CU_ASSERT_EQUAL(stats.synced, stats.current);
 }
 
 static size_t rows_of_family(struct fixture *fx, unsigned family, const char *prefix)

@@ -609,8 +609,9 @@ static void *write_on(void *arg)
 		if (load_step(w, step))
 			atomic_fetch_add(&w->load->errors, 1);
 		atomic_fetch_add(&w->load->commits, 1);
-		nanosleep(&(struct timespec){ .tv_nsec = 500000 },
-			  NULL); /* or there is too much to look at */
+		/* slower and slower: or history grows faster than it can be looked at */
+		nanosleep(&(struct timespec){ .tv_nsec = 500000 + 30000 * (long)(step < 1000 ? step : 1000) },
+			  NULL);
 	}
 	return NULL;
 }

@@ -1,0 +1,563 @@
+/*
+ * The plan of retention against the calendar of the C library, and against the plainest way to say what a policy
+ * means: look at every revision there ever was.
+ */
+#include "mvcc/retain.h"
+#include "tests/store_fixture.h"
+#include "tests/unit.h"
+
+#include <errno.h>
+#include <time.h>
+
+#define SECOND ((int64_t)1000000000)
+#define HOUR (3600 * SECOND)
+#define DAY (24 * HOUR)
+
+/* ---- the calendar ---------------------------------------------------------------------------- */
+
+/* "2024-02-29 12:00:00", in ns since 1970. */
+static int64_t at(const char *text)
+{
+	struct tm tm = { .tm_isdst = 0 };
+
+	if (!strptime(text, "%Y-%m-%d %H:%M:%S", &tm))
+		abort();
+	return (int64_t)timegm(&tm) * SECOND;
+}
+
+static void test_units_begin_where_the_calendar_says(void)
+{
+	static const struct {
+		const char *time, *begins[RETAIN_UNITS];
+	} table[] = {
+		{ "1970-01-01 00:00:00",
+		  { "1970-01-01 00:00:00", "1970-01-01 00:00:00", "1969-12-29 00:00:00",
+		    "1970-01-01 00:00:00", "1970-01-01 00:00:00" } },
+		{ "2024-02-29 23:59:59", /* a leap day, a Thursday */
+		  { "2024-02-29 23:00:00", "2024-02-29 00:00:00", "2024-02-26 00:00:00",
+		    "2024-02-01 00:00:00", "2024-01-01 00:00:00" } },
+		{ "2024-03-01 00:00:00",
+		  { "2024-03-01 00:00:00", "2024-03-01 00:00:00", "2024-02-26 00:00:00",
+		    "2024-03-01 00:00:00", "2024-01-01 00:00:00" } },
+		{ "2024-12-31 10:20:30", /* in the first week of 2025 */
+		  { "2024-12-31 10:00:00", "2024-12-31 00:00:00", "2024-12-30 00:00:00",
+		    "2024-12-01 00:00:00", "2024-01-01 00:00:00" } },
+		{ "2021-01-03 01:00:00", /* in the last week of 2020 */
+		  { "2021-01-03 01:00:00", "2021-01-03 00:00:00", "2020-12-28 00:00:00",
+		    "2021-01-01 00:00:00", "2021-01-01 00:00:00" } },
+		{ "2021-01-04 00:00:00", /* a Monday */
+		  { "2021-01-04 00:00:00", "2021-01-04 00:00:00", "2021-01-04 00:00:00",
+		    "2021-01-01 00:00:00", "2021-01-01 00:00:00" } },
+		{ "2100-02-28 12:00:00", /* no leap year */
+		  { "2100-02-28 12:00:00", "2100-02-28 00:00:00", "2100-02-22 00:00:00",
+		    "2100-02-01 00:00:00", "2100-01-01 00:00:00" } },
+		{ "2100-03-01 12:00:00",
+		  { "2100-03-01 12:00:00", "2100-03-01 00:00:00", "2100-03-01 00:00:00",
+		    "2100-03-01 00:00:00", "2100-01-01 00:00:00" } },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		for (unsigned unit = 0; unit < RETAIN_UNITS; unit++)
+			CU_ASSERT_EQUAL(retain_begin((enum retain_unit)unit, at(table[i].time)),
+					at(table[i].begins[unit]));
+	CU_ASSERT_EQUAL(retain_begin(RETAIN_HOUR, -1), -HOUR);
+	CU_ASSERT_EQUAL(retain_begin(RETAIN_YEAR, -1), at("1969-01-01 00:00:00"));
+	CU_ASSERT_EQUAL(retain_begin(RETAIN_DAY, at("2024-02-29 00:00:00") + 1), at("2024-02-29 00:00:00"));
+}
+
+/* The same by the C library. */
+static int64_t begin_of(unsigned unit, int64_t time_ns)
+{
+	time_t s = (time_t)(time_ns / SECOND - (time_ns % SECOND < 0));
+	struct tm tm;
+
+	gmtime_r(&s, &tm);
+	tm.tm_min = tm.tm_sec = 0;
+	if (unit != RETAIN_HOUR)
+		tm.tm_hour = 0;
+	if (unit == RETAIN_WEEK)
+		tm.tm_mday -= (tm.tm_wday + 6) % 7;
+	if (unit == RETAIN_MONTH || unit == RETAIN_YEAR)
+		tm.tm_mday = 1;
+	if (unit == RETAIN_YEAR)
+		tm.tm_mon = 0;
+	return (int64_t)timegm(&tm) * SECOND;
+}
+
+static void test_random_times_begin_where_the_library_says(void)
+{
+	uint64_t state = 7;
+	unsigned wrong = 0;
+
+	for (int i = 0; i < 50000; i++) {
+		int64_t time_ns = (int64_t)random_below(&state, UINT64_MAX >> 11) * 700 - INT64_MAX / 4;
+
+		for (unsigned unit = 0; unit < RETAIN_UNITS; unit++)
+			wrong += retain_begin((enum retain_unit)unit, time_ns) != begin_of(unit, time_ns);
+	}
+	CU_ASSERT_EQUAL(wrong, 0);
+}
+
+/* ---- a history ------------------------------------------------------------------------------- */
+
+enum { REVS_MAX = 4000, PINS_MAX = 1000 };
+
+/* All revisions there ever were: times[i] is that of revision i + 1. And how a store would stand. */
+struct history {
+	int64_t times[REVS_MAX];
+	mvcc_rev_t current, floor;
+	struct retain_rev pins[PINS_MAX];
+	size_t npins;
+	bool full;
+	unsigned wrong_questions; /* about revisions that are gone */
+};
+
+static int history_at(void *arg, int64_t time_ns, struct retain_rev *out)
+{
+	const struct history *h = arg;
+
+	for (mvcc_rev_t rev = h->current; rev >= h->floor; rev--) {
+		if (h->times[rev - 1] > time_ns)
+			continue;
+		*out = (struct retain_rev){ rev, h->times[rev - 1] };
+		return 1;
+	}
+	return 0;
+}
+
+static int history_time_of(void *arg, mvcc_rev_t rev, int64_t *out)
+{
+	struct history *h = arg;
+
+	h->wrong_questions += rev < h->floor || rev > h->current;
+	*out = h->times[rev - 1];
+	return 0;
+}
+
+static void history_add(struct history *h, int64_t time_ns)
+{
+	h->times[h->current++] = time_ns;
+}
+
+static struct history *history_new(void)
+{
+	struct history *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		abort();
+	h->floor = MVCC_REV_FIRST;
+	return h;
+}
+
+static int by_rev(const void *a, const void *b)
+{
+	const struct retain_rev *x = a, *y = b;
+
+	return (x->rev > y->rev) - (x->rev < y->rev);
+}
+
+static bool is_pinned(const struct history *h, mvcc_rev_t rev)
+{
+	for (size_t i = 0; i < h->npins; i++)
+		if (h->pins[i].rev == rev)
+			return true;
+	return false;
+}
+
+/* Plans, and does what is planned, in the order in which a store has to. Gives when to come again. */
+static int64_t step(struct history *h, const struct mvcc_policy *policy, int64_t now_ns)
+{
+	struct retain_state state = { .now_ns = now_ns,
+				      .floor = h->floor,
+				      .current = h->current,
+				      .pins = h->pins,
+				      .npins = h->npins,
+				      .full = h->full,
+				      .at = history_at,
+				      .time_of = history_time_of,
+				      .arg = h };
+	struct retain_plan plan;
+	int64_t due_ns;
+
+	CU_ASSERT_EQUAL_FATAL(retain_plan(policy, &state, &plan), 0);
+	for (size_t i = 0; i < plan.nadd; i++) {
+		CU_ASSERT(plan.add[i].rev >= h->floor && plan.add[i].rev <= h->current);
+		CU_ASSERT_EQUAL(plan.add[i].time_ns, h->times[plan.add[i].rev - 1]);
+		CU_ASSERT(!is_pinned(h, plan.add[i].rev));
+		CU_ASSERT_FATAL(h->npins < PINS_MAX);
+		h->pins[h->npins++] = plan.add[i];
+	}
+	CU_ASSERT(plan.floor >= h->floor && plan.floor <= h->current);
+	h->floor = plan.floor;
+	for (size_t i = 0; i < plan.ndrop; i++) {
+		CU_ASSERT(is_pinned(h, plan.drop[i].rev));
+		for (size_t j = 0; j < h->npins; j++)
+			if (h->pins[j].rev == plan.drop[i].rev)
+				h->pins[j--] = h->pins[--h->npins];
+	}
+	qsort(h->pins, h->npins, sizeof(h->pins[0]), by_rev);
+	CU_ASSERT_EQUAL(h->wrong_questions, 0);
+	CU_ASSERT(plan.due_ns > now_ns);
+	due_ns = plan.due_ns;
+	retain_plan_release(&plan);
+	return due_ns;
+}
+
+/* ---- what it comes to, said plainly ---------------------------------------------------------- */
+
+/* The floor, by looking at every revision. It never falls. */
+static mvcc_rev_t plain_floor(const struct history *h, const struct mvcc_policy *policy, int64_t now_ns)
+{
+	mvcc_rev_t by_age = h->current, by_count = h->current;
+
+	if (policy->keep_all_s)
+		for (by_age = h->current; by_age > 1; by_age--)
+			if (h->times[by_age - 1] <= now_ns - (int64_t)policy->keep_all_s * SECOND)
+				break;
+	if (policy->keep_revs)
+		by_count = h->current >= policy->keep_revs ? h->current - policy->keep_revs + 1 : 1;
+	return by_age < by_count ? by_age : by_count;
+}
+
+/* Is `rev` the newest of one of the last so many units of which nothing is in the window? */
+static bool plain_unit_keeps(const struct history *h, mvcc_rev_t floor, unsigned unit, uint32_t n,
+			     mvcc_rev_t rev)
+{
+	int64_t mine = begin_of(unit, h->times[rev - 1]), last = begin_of(unit, h->times[floor - 1]);
+	uint32_t units = 0;
+
+	if (mine == last || begin_of(unit, h->times[rev]) == mine)
+		return false;
+	for (mvcc_rev_t other = floor; other-- > rev;) {
+		int64_t begin = begin_of(unit, h->times[other - 1]);
+
+		if (begin != last)
+			units++;
+		last = begin;
+	}
+	return units <= n;
+}
+
+static bool plain_keeps(const struct history *h, mvcc_rev_t floor, const struct mvcc_policy *p,
+			mvcc_rev_t rev)
+{
+	const uint32_t counts[RETAIN_UNITS] = { p->hourly, p->daily, p->weekly, p->monthly, p->yearly };
+
+	for (unsigned unit = 0; unit < RETAIN_UNITS; unit++)
+		if (counts[unit] && plain_unit_keeps(h, floor, unit, counts[unit], rev))
+			return true;
+	return false;
+}
+
+/* Under a policy that never changed, exactly what it says of the whole history is there. */
+static unsigned differences(const struct history *h, const struct mvcc_policy *policy, int64_t now_ns)
+{
+	mvcc_rev_t floor = plain_floor(h, policy, now_ns);
+	unsigned wrong = h->floor != floor;
+
+	for (mvcc_rev_t rev = 1; !wrong && rev < floor; rev++)
+		wrong += plain_keeps(h, floor, policy, rev) != is_pinned(h, rev);
+	for (size_t i = 0; i < h->npins; i++)
+		wrong += h->pins[i].rev >= floor;
+	return wrong;
+}
+
+static void random_policy(uint64_t *random, struct mvcc_policy *p)
+{
+	*p = (struct mvcc_policy){ .keep_revs = random_below(random, 3) ? random_below(random, 30) : 0 };
+	if (random_below(random, 3))
+		p->keep_all_s = random_below(random, 3 * 86400);
+	if (!p->keep_revs && !p->keep_all_s)
+		p->keep_revs = 1;
+	if (random_below(random, 2))
+		p->hourly = (uint32_t)random_below(random, 30);
+	if (random_below(random, 2))
+		p->daily = (uint32_t)random_below(random, 10);
+	if (random_below(random, 2))
+		p->weekly = (uint32_t)random_below(random, 6);
+	if (random_below(random, 2))
+		p->monthly = (uint32_t)random_below(random, 14);
+	if (random_below(random, 2))
+		p->yearly = (uint32_t)random_below(random, 4);
+}
+
+static void test_random_histories_keep_what_the_policy_says(void)
+{
+	uint64_t seed = fixture_env("RETAIN_SEED", (uint64_t)time(NULL)), random = seed;
+	unsigned wrong = 0;
+
+	printf("seed %llu ", (unsigned long long)seed);
+	for (int round = 0; round < 30 && !wrong; round++) {
+		struct history *h = history_new();
+		struct mvcc_policy policy;
+		int64_t now = at("2023-11-01 00:00:00") + (int64_t)random_below(&random, 90) * DAY;
+		/* from minutes to months between two commits */
+		static const int64_t gaps[] = { HOUR / 10, 2 * HOUR, DAY, 40 * DAY };
+		int64_t gap = gaps[random_below(&random, 4)];
+
+		random_policy(&random, &policy);
+		history_add(h, now);
+		for (int i = 0; i < 70 && !wrong; i++) {
+			uint64_t commits = random_below(&random, 6);
+
+			for (uint64_t j = 0; j < commits && h->current < REVS_MAX; j++) {
+				now += (int64_t)random_below(&random, 4) *
+				       (int64_t)random_below(&random, (uint64_t)gap);
+				history_add(h, now);
+			}
+			now += (int64_t)random_below(&random, (uint64_t)gap);
+			step(h, &policy, now);
+			wrong += differences(h, &policy, now);
+			if (wrong)
+				fprintf(stderr, "\nseed %llu, round %d, step %d\n", (unsigned long long)seed,
+					round, i);
+		}
+		free(h);
+	}
+	CU_ASSERT_EQUAL(wrong, 0);
+}
+
+static void test_a_changed_policy_never_brings_back_or_asks_for_what_is_gone(void)
+{
+	uint64_t random = 5;
+
+	for (int round = 0; round < 30; round++) {
+		struct history *h = history_new();
+		int64_t now = at("2024-01-01 00:00:00");
+
+		history_add(h, now);
+		for (int i = 0; i < 100; i++) {
+			struct mvcc_policy policy;
+			mvcc_rev_t floor = h->floor;
+
+			random_policy(&random, &policy);
+			h->full = random_below(&random, 5) == 0;
+			for (int j = 0; j < 10; j++) {
+				now += (int64_t)random_below(&random, (uint64_t)DAY);
+				history_add(h, now);
+			}
+			step(h, &policy, now); /* asserts that it asks for nothing below the floor */
+			CU_ASSERT(h->floor >= floor);
+		}
+		free(h);
+	}
+}
+
+/* ---- single facts ---------------------------------------------------------------------------- */
+
+/* A commit every ten minutes for so many days, ending with `end`. */
+static struct history *ten_minutes(const char *end, int days)
+{
+	struct history *h = history_new();
+
+	for (int i = 144 * days; i >= 0; i--)
+		history_add(h, at(end) - i * (HOUR / 6));
+	return h;
+}
+
+static void assert_pins(const struct history *h, size_t n, const char *const *times)
+{
+	CU_ASSERT_EQUAL(h->npins, n);
+	for (size_t i = 0; i < n && i < h->npins; i++)
+		CU_ASSERT_EQUAL(h->pins[i].time_ns, at(times[i]));
+}
+
+static void test_the_last_of_each_hour_and_day_stays(void)
+{
+	static const char *const expected[] = { "2024-03-08 23:50:00", "2024-03-09 23:50:00",
+						"2024-03-10 07:50:00", "2024-03-10 08:50:00",
+						"2024-03-10 09:50:00" };
+	struct history *h = ten_minutes("2024-03-10 12:00:00", 10);
+	struct mvcc_policy policy = { .keep_all_s = 2 * 3600, .hourly = 3, .daily = 2 };
+	int64_t now = at("2024-03-10 12:05:00");
+
+	step(h, &policy, now);
+	CU_ASSERT_EQUAL(h->times[h->floor - 1], at("2024-03-10 10:00:00"));
+	assert_pins(h, 5, expected);
+	step(h, &policy, now + HOUR / 60); /* nothing new: nothing to do */
+	assert_pins(h, 5, expected);
+	free(h);
+}
+
+static void test_months_without_commits_do_not_count(void)
+{
+	static const char *const commits[] = { "2019-05-05 00:00:00", "2021-02-01 00:00:00",
+					       "2021-02-28 00:00:00", "2023-07-01 00:00:00",
+					       "2024-02-29 00:00:00", "2024-06-01 00:00:00" };
+	struct history *h = history_new();
+	struct mvcc_policy policy = { .keep_revs = 1, .monthly = 3, .yearly = 4 };
+
+	for (int i = 0; i < 6; i++)
+		history_add(h, at(commits[i]));
+	step(h, &policy, at("2024-06-02 00:00:00"));
+	CU_ASSERT_EQUAL(h->floor, 6);
+	/* months: 2024-02, 2023-07, 2021-02; years before this one: 2023, 2021, 2019 */
+	CU_ASSERT_EQUAL(h->npins, 4);
+	for (mvcc_rev_t rev = 1; rev <= 6; rev++)
+		CU_ASSERT_EQUAL(is_pinned(h, rev), rev != 2 && rev != 6);
+	free(h);
+}
+
+static void test_what_was_current_in_the_window_stays(void)
+{
+	struct history *h = history_new();
+	struct mvcc_policy policy = { .keep_all_s = 3600 };
+
+	history_add(h, at("2024-01-01 00:00:00"));
+	history_add(h, at("2024-01-02 00:00:00")); /* current until just now */
+	history_add(h, at("2024-01-09 12:00:00"));
+	step(h, &policy, at("2024-01-09 12:00:01"));
+	CU_ASSERT_EQUAL(h->floor, 2);
+	step(h, &policy, at("2024-01-09 12:59:59"));
+	CU_ASSERT_EQUAL(h->floor, 2);
+	step(h, &policy, at("2024-01-09 13:00:00"));
+	CU_ASSERT_EQUAL(h->floor, 3);
+	step(h, &policy, at("2030-01-01 00:00:00")); /* the newest stays for ever */
+	CU_ASSERT_EQUAL(h->floor, 3);
+	free(h);
+}
+
+static void test_age_and_count_keep_together(void)
+{
+	struct history *h = ten_minutes("2024-03-10 12:00:00", 1);
+	struct mvcc_policy policy = { .keep_all_s = 3600, .keep_revs = 3 };
+	int64_t now = at("2024-03-10 12:00:00");
+
+	step(h, &policy, now);
+	CU_ASSERT_EQUAL(h->floor, h->current - 6);
+	policy = (struct mvcc_policy){ .keep_all_s = 60, .keep_revs = 3 };
+	step(h, &policy, now);
+	CU_ASSERT_EQUAL(h->floor, h->current - 2);
+	policy = (struct mvcc_policy){ .keep_revs = 1000 }; /* the floor does not come back */
+	step(h, &policy, now);
+	CU_ASSERT_EQUAL(h->floor, h->current - 2);
+	free(h);
+}
+
+static void test_without_age_and_count_nothing_goes(void)
+{
+	struct history *h = ten_minutes("2024-03-10 12:00:00", 5);
+	struct mvcc_policy policy = { .keep_revs = 10, .daily = 3 };
+	int64_t now = at("2024-03-10 12:00:00");
+	mvcc_rev_t floor;
+
+	step(h, &policy, now);
+	CU_ASSERT_EQUAL(h->npins, 3);
+	floor = h->floor;
+	policy = (struct mvcc_policy){ .hourly = 1 };
+	CU_ASSERT_EQUAL(step(h, &policy, now + 100 * DAY), INT64_MAX);
+	policy = (struct mvcc_policy){ 0 };
+	CU_ASSERT_EQUAL(step(h, &policy, now + 100 * DAY), INT64_MAX);
+	CU_ASSERT_EQUAL(h->npins, 3);
+	CU_ASSERT_EQUAL(h->floor, floor);
+	free(h);
+}
+
+static void test_a_full_disk_takes_the_oldest_pins_first_then_the_window(void)
+{
+	struct history *h = ten_minutes("2024-03-10 12:00:00", 10);
+	struct mvcc_policy policy = { .keep_all_s = 86400, .daily = 8, .free_bytes = 1 };
+	int64_t now = at("2024-03-10 12:00:00");
+	mvcc_rev_t floor, pin;
+	int steps = 0;
+
+	step(h, &policy, now);
+	CU_ASSERT_EQUAL(h->npins, 8);
+	floor = h->floor;
+	h->full = true;
+	for (size_t n = h->npins; n; n = h->npins, steps++) {
+		pin = h->pins[n - 1].rev;
+		CU_ASSERT(step(h, &policy, now) <= now + 10 * SECOND);
+		CU_ASSERT(h->npins < n);
+		CU_ASSERT_EQUAL(h->floor, floor);
+		if (h->npins)
+			CU_ASSERT_EQUAL(h->pins[h->npins - 1].rev, pin);
+	}
+	CU_ASSERT(steps > 2);
+	for (steps = 0; h->floor < h->current && steps < 100; steps++) {
+		floor = h->floor;
+		step(h, &policy, now);
+		CU_ASSERT(h->floor > floor);
+	}
+	CU_ASSERT(steps > 2 && steps < 100);
+	step(h, &policy, now); /* and then there is nothing left to give */
+	CU_ASSERT_EQUAL(h->floor, h->current);
+	free(h);
+}
+
+static void test_the_next_step_is_due_when_there_is_something_to_do(void)
+{
+	struct history *h = history_new();
+	struct mvcc_policy policy = { .keep_all_s = 3600 };
+	int64_t now = at("2024-01-01 12:00:00");
+
+	history_add(h, now - 2 * HOUR);
+	CU_ASSERT_EQUAL(step(h, &policy, now), now + HOUR); /* for a commit that comes right now */
+	history_add(h, now - HOUR / 2);
+	CU_ASSERT_EQUAL(step(h, &policy, now), now + HOUR / 2);
+	history_add(h, now);
+	CU_ASSERT_EQUAL(step(h, &policy, now + HOUR / 2 - 1),
+			now + HOUR / 2 - 1 + HOUR / 64); /* not at once */
+	policy.keep_revs = 5;
+	CU_ASSERT_EQUAL(step(h, &policy, now), now + 60 * SECOND);
+	policy = (struct mvcc_policy){ .keep_all_s = UINT64_MAX }; /* longer than time can tell */
+	CU_ASSERT(step(h, &policy, now) > now + 100 * 365 * DAY);
+	CU_ASSERT_EQUAL(h->floor, MVCC_REV_FIRST);
+	free(h);
+}
+
+static int fail_at(void *arg, int64_t time_ns, struct retain_rev *out)
+{
+	(void)time_ns;
+	(void)out;
+	return --*(int *)arg ? 0 : -EIO;
+}
+
+static int fail_time_of(void *arg, mvcc_rev_t rev, int64_t *out)
+{
+	(void)rev;
+	*out = 0;
+	return --*(int *)arg ? 0 : -EIO;
+}
+
+static void test_what_cannot_be_read_is_no_plan(void)
+{
+	struct mvcc_policy policy = { .keep_all_s = 1, .hourly = 1, .daily = 1 };
+
+	for (int calls = 1; calls <= 5; calls++) {
+		struct retain_plan plan = { .floor = 77 };
+		int left = calls;
+		struct retain_state state = { .now_ns = DAY,
+					      .floor = 1,
+					      .current = 9,
+					      .at = fail_at,
+					      .time_of = fail_time_of,
+					      .arg = &left };
+
+		CU_ASSERT_EQUAL(retain_plan(&policy, &state, &plan), -EIO);
+		CU_ASSERT_EQUAL(plan.floor, 77);
+	}
+}
+
+static CU_TestInfo tests[] = {
+	UNIT_TEST(test_units_begin_where_the_calendar_says),
+	UNIT_TEST(test_random_times_begin_where_the_library_says),
+	UNIT_TEST(test_the_last_of_each_hour_and_day_stays),
+	UNIT_TEST(test_months_without_commits_do_not_count),
+	UNIT_TEST(test_what_was_current_in_the_window_stays),
+	UNIT_TEST(test_age_and_count_keep_together),
+	UNIT_TEST(test_without_age_and_count_nothing_goes),
+	UNIT_TEST(test_a_full_disk_takes_the_oldest_pins_first_then_the_window),
+	UNIT_TEST(test_the_next_step_is_due_when_there_is_something_to_do),
+	UNIT_TEST(test_what_cannot_be_read_is_no_plan),
+	UNIT_TEST(test_random_histories_keep_what_the_policy_says),
+	UNIT_TEST(test_a_changed_policy_never_brings_back_or_asks_for_what_is_gone),
+	CU_TEST_INFO_NULL,
+};
+
+int main(int argc, char **argv)
+{
+	CU_SuiteInfo suites[] = { UNIT_SUITE("retain", NULL, NULL, tests), CU_SUITE_INFO_NULL };
+
+	return unit_main(argc, argv, suites);
+}
