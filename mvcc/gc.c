@@ -346,7 +346,7 @@ static int rewrite_blobs(struct mvcc *db)
 static int rewrite_log(struct mvcc *db, mvcc_rev_t horizon)
 {
 	struct keep *k = db->keep;
-	mvcc_rev_t below = atomic_load(&k->log_horizon);
+	mvcc_rev_t below = keep_log_horizon(k);
 	struct buf end = { 0 };
 	int err = log_key(&end, below, 0);
 
@@ -424,7 +424,7 @@ static int work(struct mvcc *db, struct pass *p)
 {
 	int err = 0;
 
-	if (p->horizon > atomic_load(&db->keep->log_horizon))
+	if (p->horizon > keep_log_horizon(db->keep))
 		err = keep_log_since(db);
 	if (!err)
 		err = release_all(db, p);

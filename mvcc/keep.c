@@ -101,6 +101,16 @@ mvcc_rev_t keep_holds(struct keep *k, mvcc_rev_t mod, mvcc_rev_t end)
 	return rev;
 }
 
+mvcc_rev_t keep_log_horizon(struct keep *k)
+{
+	mvcc_rev_t rev;
+
+	pthread_rwlock_rdlock(&k->kept_lock);
+	rev = k->log_horizon;
+	pthread_rwlock_unlock(&k->kept_lock);
+	return rev;
+}
+
 /* The revision of a record, which is all that is asked for; false if it does not decode. */
 static bool mod_of(struct slice record, mvcc_rev_t *out)
 {
@@ -113,11 +123,15 @@ static bool hist_drop(void *arg, struct slice key, struct slice value)
 {
 	struct keep *k = arg;
 	mvcc_rev_t end, mod;
+	bool drop;
 
 	if (key.len < 8)
 		return false;
 	end = get_be64(key.data + key.len - 8);
-	return end <= atomic_load(&k->horizon) && mod_of(value, &mod) && !keep_holds(k, mod, end);
+	pthread_rwlock_rdlock(&k->kept_lock);
+	drop = end <= k->horizon && mod_of(value, &mod) && !revs_newest_in(&k->kept, mod, end);
+	pthread_rwlock_unlock(&k->kept_lock);
+	return drop;
 }
 
 static bool log_drop(void *arg, struct slice key, struct slice value)
@@ -125,7 +139,7 @@ static bool log_drop(void *arg, struct slice key, struct slice value)
 	struct keep *k = arg;
 
 	(void)value;
-	return key.len >= 8 && get_be64(key.data) < atomic_load(&k->log_horizon);
+	return key.len >= 8 && get_be64(key.data) < keep_log_horizon(k);
 }
 
 void keep_families(struct mvcc *db)
@@ -202,7 +216,6 @@ static mvcc_rev_t horizon_locked(struct mvcc *db)
 int keep_look(struct mvcc *db, struct pass *p)
 {
 	struct keep *k = db->keep;
-	mvcc_rev_t log_horizon;
 	int err;
 
 	pthread_mutex_lock(&db->views_lock);
@@ -210,10 +223,10 @@ int keep_look(struct mvcc *db, struct pass *p)
 	show_kept_locked(k);
 	p->horizon = horizon_locked(db);
 	p->held = p->horizon < atomic_load(&db->floor) || k->zombies.n;
-	log_horizon = p->horizon < k->log_since + 1 ? p->horizon : k->log_since + 1;
-	atomic_store(&k->horizon, p->horizon);
-	if (log_horizon > atomic_load(&k->log_horizon))
-		atomic_store(&k->log_horizon, log_horizon);
+	pthread_rwlock_wrlock(&k->kept_lock);
+	k->horizon = p->horizon;
+	k->log_horizon = p->horizon < k->log_since + 1 ? p->horizon : k->log_since + 1;
+	pthread_rwlock_unlock(&k->kept_lock);
 	p->todo.n = 0;
 	err = revs_reserve(&p->todo, k->unpinned.n);
 	for (size_t i = 0; !err && i < k->unpinned.n; i++)
@@ -887,6 +900,8 @@ void keep_free(struct keep *k)
 {
 	if (!k)
 		return;
+	pthread_rwlock_wrlock(&k->kept_lock); /* nobody asks any more: the engine is closed */
+	pthread_rwlock_unlock(&k->kept_lock);
 	free(k->pins);
 	free(k->pinned.v);
 	free(k->zombies.v);

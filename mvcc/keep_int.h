@@ -37,10 +37,10 @@ struct keep {
 		unpinned; /* revisions whose rows of `ended` wait for the keeper; a row of the engine each */
 	mvcc_rev_t log_since; /* an unclean open reads the log behind this, as the disk surely says */
 
-	/* What the engine's predicates judge by. Each only rises. */
-	_Atomic mvcc_rev_t horizon, log_horizon;
+	/* What the engine's predicates judge by, from any of its threads. All of it under kept_lock. */
 	pthread_rwlock_t kept_lock;
-	struct revs kept; /* kept_lock; `pinned` and `zombies` */
+	mvcc_rev_t horizon, log_horizon; /* only rise */
+	struct revs kept;                /* `pinned` and `zombies` */
 
 	/* The keeper. */
 	pthread_mutex_t pass_lock; /* one pass at a time */
@@ -95,6 +95,8 @@ int keep_log_since(struct mvcc *db);
 
 /* The newest kept revision in [mod, end), or 0. */
 mvcc_rev_t keep_holds(struct keep *k, mvcc_rev_t mod, mvcc_rev_t end);
+
+mvcc_rev_t keep_log_horizon(struct keep *k); /* rows of the log below it may go */
 
 /* ---- gc.c --------------------------------------------------------------------------------- */
 
