@@ -414,7 +414,7 @@ static int finish(struct mvcc *db, const struct pass *p)
 		return err;
 	pthread_mutex_lock(&db->views_lock);
 	for (size_t i = 0; i < p->todo.n; i++)
-		revs_remove(&db->keep->unpinned, p->todo.v[i]);
+		revs_remove(&db->keep->pins.unpinned, p->todo.v[i]);
 	pthread_mutex_unlock(&db->views_lock);
 	atomic_store(&db->keep->compacted, p->horizon);
 	return 0;
@@ -522,7 +522,7 @@ static bool is_left(struct mvcc *db)
 {
 	struct keep *k = db->keep;
 
-	if (atomic_load(&db->floor) <= atomic_load(&k->compacted) && k->unpinned.n == 0)
+	if (atomic_load(&db->floor) <= atomic_load(&k->compacted) && k->pins.unpinned.n == 0)
 		return false;
 	k->owed.hist = k->owed.log = k->owed.ended = true;
 	k->owed.blob_first = 1;
