@@ -346,7 +346,7 @@ static int rewrite_blobs(struct mvcc *db)
 static int rewrite_log(struct mvcc *db, mvcc_rev_t horizon)
 {
 	struct keep *k = db->keep;
-	mvcc_rev_t below = atomic_load(&k->log_horizon);
+	mvcc_rev_t below = keep_log_horizon(k);
 	struct buf end = { 0 };
 	int err = log_key(&end, below, 0);
 
@@ -414,7 +414,7 @@ static int finish(struct mvcc *db, const struct pass *p)
 		return err;
 	pthread_mutex_lock(&db->views_lock);
 	for (size_t i = 0; i < p->todo.n; i++)
-		revs_remove(&db->keep->unpinned, p->todo.v[i]);
+		revs_remove(&db->keep->pins.unpinned, p->todo.v[i]);
 	pthread_mutex_unlock(&db->views_lock);
 	atomic_store(&db->keep->compacted, p->horizon);
 	return 0;
@@ -424,7 +424,7 @@ static int work(struct mvcc *db, struct pass *p)
 {
 	int err = 0;
 
-	if (p->horizon > atomic_load(&db->keep->log_horizon))
+	if (p->horizon > keep_log_horizon(db->keep))
 		err = keep_log_since(db);
 	if (!err)
 		err = release_all(db, p);
@@ -522,7 +522,7 @@ static bool is_left(struct mvcc *db)
 {
 	struct keep *k = db->keep;
 
-	if (atomic_load(&db->floor) <= atomic_load(&k->compacted) && k->unpinned.n == 0)
+	if (atomic_load(&db->floor) <= atomic_load(&k->compacted) && k->pins.unpinned.n == 0)
 		return false;
 	k->owed.hist = k->owed.log = k->owed.ended = true;
 	k->owed.blob_first = 1;

@@ -101,6 +101,16 @@ mvcc_rev_t keep_holds(struct keep *k, mvcc_rev_t mod, mvcc_rev_t end)
 	return rev;
 }
 
+mvcc_rev_t keep_log_horizon(struct keep *k)
+{
+	mvcc_rev_t rev;
+
+	pthread_rwlock_rdlock(&k->kept_lock);
+	rev = k->log_horizon;
+	pthread_rwlock_unlock(&k->kept_lock);
+	return rev;
+}
+
 /* The revision of a record, which is all that is asked for; false if it does not decode. */
 static bool mod_of(struct slice record, mvcc_rev_t *out)
 {
@@ -113,11 +123,15 @@ static bool hist_drop(void *arg, struct slice key, struct slice value)
 {
 	struct keep *k = arg;
 	mvcc_rev_t end, mod;
+	bool drop;
 
 	if (key.len < 8)
 		return false;
 	end = get_be64(key.data + key.len - 8);
-	return end <= atomic_load(&k->horizon) && mod_of(value, &mod) && !keep_holds(k, mod, end);
+	pthread_rwlock_rdlock(&k->kept_lock);
+	drop = end <= k->horizon && mod_of(value, &mod) && !revs_newest_in(&k->kept, mod, end);
+	pthread_rwlock_unlock(&k->kept_lock);
+	return drop;
 }
 
 static bool log_drop(void *arg, struct slice key, struct slice value)
@@ -125,7 +139,7 @@ static bool log_drop(void *arg, struct slice key, struct slice value)
 	struct keep *k = arg;
 
 	(void)value;
-	return key.len >= 8 && get_be64(key.data) < atomic_load(&k->log_horizon);
+	return key.len >= 8 && get_be64(key.data) < keep_log_horizon(k);
 }
 
 void keep_families(struct mvcc *db)
@@ -141,23 +155,23 @@ static void show_kept_locked(struct keep *k)
 {
 	pthread_rwlock_wrlock(&k->kept_lock);
 	k->kept.n = 0;
-	for (size_t i = 0; i < k->pinned.n; i++)
-		k->kept.v[k->kept.n++] = k->pinned.v[i];
-	for (size_t i = 0; i < k->zombies.n; i++)
-		revs_add(&k->kept, k->zombies.v[i]);
+	for (size_t i = 0; i < k->pins.pinned.n; i++)
+		k->kept.v[k->kept.n++] = k->pins.pinned.v[i];
+	for (size_t i = 0; i < k->pins.zombies.n; i++)
+		revs_add(&k->kept, k->pins.zombies.v[i]);
 	pthread_rwlock_unlock(&k->kept_lock);
 }
 
-/* Room for one more pinned revision everywhere it will be noted. Caller holds views_lock. */
-static int reserve_locked(struct keep *k)
+/* Room in `set` for one more pinned revision, and for all of it among the kept. Caller holds views_lock. */
+static int reserve_locked(struct keep *k, struct pin_set *set)
 {
-	size_t n = k->pinned.n + k->zombies.n + 1;
-	int err = revs_reserve(&k->pinned, n);
+	size_t n = set->pinned.n + set->zombies.n + 1;
+	int err = revs_reserve(&set->pinned, n);
 
 	if (!err)
-		err = revs_reserve(&k->zombies, n);
+		err = revs_reserve(&set->zombies, n);
 	if (!err)
-		err = revs_reserve(&k->unpinned, k->unpinned.n + n);
+		err = revs_reserve(&set->unpinned, set->unpinned.n + n);
 	pthread_rwlock_wrlock(&k->kept_lock);
 	if (!err)
 		err = revs_reserve(&k->kept, n);
@@ -181,9 +195,9 @@ static void bury_zombies_locked(struct mvcc *db)
 {
 	struct keep *k = db->keep;
 
-	for (size_t i = k->zombies.n; i-- > 0;)
-		if (!view_is_at_locked(db, k->zombies.v[i]))
-			revs_remove(&k->zombies, k->zombies.v[i]);
+	for (size_t i = k->pins.zombies.n; i-- > 0;)
+		if (!view_is_at_locked(db, k->pins.zombies.v[i]))
+			revs_remove(&k->pins.zombies, k->pins.zombies.v[i]);
 }
 
 static mvcc_rev_t horizon_locked(struct mvcc *db)
@@ -193,8 +207,8 @@ static mvcc_rev_t horizon_locked(struct mvcc *db)
 	const struct mvcc_view *view;
 
 	LIST_FOREACH(view, &db->views, link)
-		if (view->rev < horizon && !revs_has(&k->pinned, view->rev) &&
-		    !revs_has(&k->zombies, view->rev))
+		if (view->rev < horizon && !revs_has(&k->pins.pinned, view->rev) &&
+		    !revs_has(&k->pins.zombies, view->rev))
 			horizon = view->rev;
 	return horizon;
 }
@@ -202,23 +216,22 @@ static mvcc_rev_t horizon_locked(struct mvcc *db)
 int keep_look(struct mvcc *db, struct pass *p)
 {
 	struct keep *k = db->keep;
-	mvcc_rev_t log_horizon;
 	int err;
 
 	pthread_mutex_lock(&db->views_lock);
 	bury_zombies_locked(db);
 	show_kept_locked(k);
 	p->horizon = horizon_locked(db);
-	p->held = p->horizon < atomic_load(&db->floor) || k->zombies.n;
-	log_horizon = p->horizon < k->log_since + 1 ? p->horizon : k->log_since + 1;
-	atomic_store(&k->horizon, p->horizon);
-	if (log_horizon > atomic_load(&k->log_horizon))
-		atomic_store(&k->log_horizon, log_horizon);
+	p->held = p->horizon < atomic_load(&db->floor) || k->pins.zombies.n;
+	pthread_rwlock_wrlock(&k->kept_lock);
+	k->horizon = p->horizon;
+	k->log_horizon = p->horizon < k->log_since + 1 ? p->horizon : k->log_since + 1;
+	pthread_rwlock_unlock(&k->kept_lock);
 	p->todo.n = 0;
-	err = revs_reserve(&p->todo, k->unpinned.n);
-	for (size_t i = 0; !err && i < k->unpinned.n; i++)
-		if (!revs_has(&k->zombies, k->unpinned.v[i]))
-			p->todo.v[p->todo.n++] = k->unpinned.v[i];
+	err = revs_reserve(&p->todo, k->pins.unpinned.n);
+	for (size_t i = 0; !err && i < k->pins.unpinned.n; i++)
+		if (!revs_has(&k->pins.zombies, k->pins.unpinned.v[i]))
+			p->todo.v[p->todo.n++] = k->pins.unpinned.v[i];
 	pthread_mutex_unlock(&db->views_lock);
 	return err;
 }
@@ -330,14 +343,14 @@ static bool name_is_legal(const char *name)
 }
 
 /* Index of the first pin whose name is not below `name`. */
-static size_t pins_from(const struct keep *k, const char *name)
+static size_t pins_from(const struct pin_set *pins, const char *name)
 {
-	size_t lo = 0, hi = k->npins;
+	size_t lo = 0, hi = pins->n;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
-		if (strcmp(k->pins[mid].name, name) < 0)
+		if (strcmp(pins->v[mid].name, name) < 0)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -346,57 +359,57 @@ static size_t pins_from(const struct keep *k, const char *name)
 }
 
 /* NULL if there is none of that name. */
-static struct mvcc_pin *pin_find(const struct keep *k, const char *name)
+static struct mvcc_pin *pin_find(const struct pin_set *pins, const char *name)
 {
-	size_t i = pins_from(k, name);
+	size_t i = pins_from(pins, name);
 
-	return i < k->npins && strcmp(k->pins[i].name, name) == 0 ? &k->pins[i] : NULL;
+	return i < pins->n && strcmp(pins->v[i].name, name) == 0 ? &pins->v[i] : NULL;
 }
 
-static const struct mvcc_pin *pin_of_rev(const struct keep *k, mvcc_rev_t rev)
+static const struct mvcc_pin *pin_of_rev(const struct pin_set *pins, mvcc_rev_t rev)
 {
-	for (size_t i = 0; i < k->npins; i++)
-		if (k->pins[i].rev == rev)
-			return &k->pins[i];
+	for (size_t i = 0; i < pins->n; i++)
+		if (pins->v[i].rev == rev)
+			return &pins->v[i];
 	return NULL;
 }
 
 /* Room for one more. Caller holds views_lock. */
-static int pins_reserve_locked(struct keep *k)
+static int pins_reserve_locked(struct pin_set *pins)
 {
-	size_t cap = k->cap ? 2 * k->cap : 8;
+	size_t cap = pins->cap ? 2 * pins->cap : 8;
 	struct mvcc_pin *grown;
 
-	if (k->npins < k->cap)
+	if (pins->n < pins->cap)
 		return 0;
-	grown = realloc(k->pins, cap * sizeof(*grown));
+	grown = realloc(pins->v, cap * sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;
-	k->pins = grown;
-	k->cap = cap;
+	pins->v = grown;
+	pins->cap = cap;
 	return 0;
 }
 
-static void pin_add_locked(struct keep *k, const struct mvcc_pin *pin)
+static void pin_add_locked(struct pin_set *pins, const struct mvcc_pin *pin)
 {
-	size_t i = pins_from(k, pin->name);
+	size_t i = pins_from(pins, pin->name);
 
-	memmove(k->pins + i + 1, k->pins + i, (k->npins - i) * sizeof(*k->pins));
-	k->pins[i] = *pin;
-	k->npins++;
+	memmove(pins->v + i + 1, pins->v + i, (pins->n - i) * sizeof(*pins->v));
+	pins->v[i] = *pin;
+	pins->n++;
 }
 
-static void pin_remove_locked(struct keep *k, struct mvcc_pin *pin)
+static void pin_remove_locked(struct pin_set *pins, struct mvcc_pin *pin)
 {
-	size_t i = (size_t)(pin - k->pins);
+	size_t i = (size_t)(pin - pins->v);
 
-	k->npins--;
-	memmove(k->pins + i, k->pins + i + 1, (k->npins - i) * sizeof(*k->pins));
+	pins->n--;
+	memmove(pins->v + i, pins->v + i + 1, (pins->n - i) * sizeof(*pins->v));
 }
 
 bool keep_is_pinned_locked(struct mvcc *db, mvcc_rev_t rev)
 {
-	return revs_has(&db->keep->pinned, rev);
+	return revs_has(&db->keep->pins.pinned, rev);
 }
 
 int keep_pinned_copy(struct mvcc *db, struct revs *out)
@@ -405,9 +418,9 @@ int keep_pinned_copy(struct mvcc *db, struct revs *out)
 	int err;
 
 	pthread_mutex_lock(&db->views_lock);
-	err = revs_reserve(&copy, db->keep->pinned.n);
-	for (size_t i = 0; !err && i < db->keep->pinned.n; i++)
-		copy.v[copy.n++] = db->keep->pinned.v[i];
+	err = revs_reserve(&copy, db->keep->pins.pinned.n);
+	for (size_t i = 0; !err && i < db->keep->pins.pinned.n; i++)
+		copy.v[copy.n++] = db->keep->pins.pinned.v[i];
 	pthread_mutex_unlock(&db->views_lock);
 	if (!err)
 		*out = copy;
@@ -419,8 +432,8 @@ mvcc_rev_t keep_pinned_before(struct mvcc *db, int64_t time_ns, mvcc_rev_t floor
 	mvcc_rev_t newest = 0;
 
 	pthread_mutex_lock(&db->views_lock);
-	for (size_t i = 0; i < db->keep->npins; i++) {
-		const struct mvcc_pin *pin = &db->keep->pins[i];
+	for (size_t i = 0; i < db->keep->pins.n; i++) {
+		const struct mvcc_pin *pin = &db->keep->pins.v[i];
 
 		if (pin->rev < floor && pin->rev > newest && pin->time_ns <= time_ns)
 			newest = pin->rev;
@@ -431,7 +444,7 @@ mvcc_rev_t keep_pinned_before(struct mvcc *db, int64_t time_ns, mvcc_rev_t floor
 
 void keep_stats_locked(struct mvcc *db, struct mvcc_stats *s)
 {
-	s->pins = db->keep->npins;
+	s->pins = db->keep->pins.n;
 	s->compacted = atomic_load(&db->keep->compacted);
 	s->compactions = atomic_load(&db->keep->n_compactions);
 	s->blobs_freed = atomic_load(&db->keep->n_blobs_freed);
@@ -496,7 +509,7 @@ static int pins_write_locked(struct mvcc *db, const struct pin_change *change)
 /* When a revision was committed. Below the floor its log row may be gone, but a pin knows. */
 static int pin_time_locked(struct mvcc *db, mvcc_rev_t rev, int64_t *out)
 {
-	const struct mvcc_pin *other = pin_of_rev(db->keep, rev);
+	const struct mvcc_pin *other = pin_of_rev(&db->keep->pins, rev);
 
 	if (other) {
 		*out = other->time_ns;
@@ -510,23 +523,23 @@ static int pin_locked(struct mvcc *db, struct mvcc_pin *pin)
 	struct keep *k = db->keep;
 	int err;
 
-	if (pin_find(k, pin->name))
+	if (pin_find(&k->pins, pin->name))
 		return -EEXIST;
 	err = pin_time_locked(db, pin->rev, &pin->time_ns);
 	if (err)
 		return err;
 	pthread_mutex_lock(&db->views_lock);
-	err = pins_reserve_locked(k);
+	err = pins_reserve_locked(&k->pins);
 	if (!err)
-		err = reserve_locked(k);
+		err = reserve_locked(k, &k->pins);
 	pthread_mutex_unlock(&db->views_lock);
 	if (!err)
 		err = pins_write_locked(db, &(struct pin_change){ .put = pin });
 	if (err)
 		return err;
 	pthread_mutex_lock(&db->views_lock);
-	pin_add_locked(k, pin);
-	revs_add(&k->pinned, pin->rev);
+	pin_add_locked(&k->pins, pin);
+	revs_add(&k->pins.pinned, pin->rev);
 	show_kept_locked(k);
 	pthread_mutex_unlock(&db->views_lock);
 	return 0;
@@ -559,12 +572,12 @@ int mvcc_pin(struct mvcc *db, const char *name, mvcc_rev_t rev)
 }
 
 /* How many names a revision has. */
-static size_t names_of(const struct keep *k, mvcc_rev_t rev)
+static size_t names_of(const struct pin_set *pins, mvcc_rev_t rev)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < k->npins; i++)
-		n += k->pins[i].rev == rev;
+	for (size_t i = 0; i < pins->n; i++)
+		n += pins->v[i].rev == rev;
 	return n;
 }
 
@@ -575,14 +588,14 @@ static size_t names_of(const struct keep *k, mvcc_rev_t rev)
 static int unpin_locked(struct mvcc *db, const char *name)
 {
 	struct keep *k = db->keep;
-	struct mvcc_pin *pin = pin_find(k, name);
+	struct mvcc_pin *pin = pin_find(&k->pins, name);
 	struct pin_change change = { .del = name };
 	bool last;
 	int err;
 
 	if (!pin)
 		return -ENOENT;
-	last = names_of(k, pin->rev) == 1;
+	last = names_of(&k->pins, pin->rev) == 1;
 	if (last && pin->rev < atomic_load(&db->floor))
 		change.unpinned = pin->rev;
 	err = pins_write_locked(db, &change);
@@ -590,13 +603,13 @@ static int unpin_locked(struct mvcc *db, const char *name)
 		return err;
 	pthread_mutex_lock(&db->views_lock);
 	if (last)
-		revs_remove(&k->pinned, pin->rev);
+		revs_remove(&k->pins.pinned, pin->rev);
 	if (change.unpinned) {
-		revs_add(&k->unpinned, pin->rev);
+		revs_add(&k->pins.unpinned, pin->rev);
 		if (view_is_at_locked(db, pin->rev))
-			revs_add(&k->zombies, pin->rev);
+			revs_add(&k->pins.zombies, pin->rev);
 	}
-	pin_remove_locked(k, pin);
+	pin_remove_locked(&k->pins, pin);
 	show_kept_locked(k);
 	pthread_mutex_unlock(&db->views_lock);
 	return 0;
@@ -617,12 +630,12 @@ int mvcc_unpin(struct mvcc *db, const char *name)
 static int rename_locked(struct mvcc *db, const char *name, const char *new_name)
 {
 	struct keep *k = db->keep;
-	struct mvcc_pin *pin = pin_find(k, name), renamed;
+	struct mvcc_pin *pin = pin_find(&k->pins, name), renamed;
 	int err;
 
 	if (!pin)
 		return -ENOENT;
-	if (pin_find(k, new_name))
+	if (pin_find(&k->pins, new_name))
 		return -EEXIST;
 	renamed = *pin;
 	memset(renamed.name, 0, sizeof(renamed.name));
@@ -632,8 +645,8 @@ static int rename_locked(struct mvcc *db, const char *name, const char *new_name
 	if (err)
 		return err;
 	pthread_mutex_lock(&db->views_lock);
-	pin_remove_locked(k, pin);
-	pin_add_locked(k, &renamed);
+	pin_remove_locked(&k->pins, pin);
+	pin_add_locked(&k->pins, &renamed);
 	pthread_mutex_unlock(&db->views_lock);
 	return 0;
 }
@@ -655,7 +668,7 @@ int mvcc_pin_get(struct mvcc *db, const char *name, struct mvcc_pin *out)
 	const struct mvcc_pin *pin;
 
 	pthread_mutex_lock(&db->views_lock);
-	pin = pin_find(db->keep, name);
+	pin = pin_find(&db->keep->pins, name);
 	if (pin)
 		*out = *pin;
 	pthread_mutex_unlock(&db->views_lock);
@@ -669,10 +682,10 @@ int mvcc_pins(struct mvcc *db, int (*fn)(void *arg, const struct mvcc_pin *pin),
 	int err = 0;
 
 	pthread_mutex_lock(&db->views_lock);
-	n = db->keep->npins;
+	n = db->keep->pins.n;
 	copy = malloc((n + 1) * sizeof(*copy));
 	if (copy && n)
-		memcpy(copy, db->keep->pins, n * sizeof(*copy));
+		memcpy(copy, db->keep->pins.v, n * sizeof(*copy));
 	pthread_mutex_unlock(&db->views_lock);
 	if (!copy)
 		return -ENOMEM;
@@ -686,17 +699,16 @@ int mvcc_pins(struct mvcc *db, int (*fn)(void *arg, const struct mvcc_pin *pin),
 
 /* What the rows say. */
 struct loaded {
-	struct keep k; /* pins, pinned, unpinned, zombies, kept */
+	struct pin_set pins;
 	mvcc_rev_t floor, compacted;
 };
 
-static void loaded_release(struct loaded *l)
+static void pin_set_release(struct pin_set *set)
 {
-	free(l->k.pins);
-	free(l->k.pinned.v);
-	free(l->k.zombies.v);
-	free(l->k.unpinned.v);
-	free(l->k.kept.v);
+	free(set->v);
+	free(set->pinned.v);
+	free(set->zombies.v);
+	free(set->unpinned.v);
 }
 
 static int load_pin(struct mvcc *db, struct loaded *l, struct slice name, struct slice value)
@@ -707,13 +719,13 @@ static int load_pin(struct mvcc *db, struct loaded *l, struct slice name, struct
 	if (!err && pin.rev > atomic_load(&db->current)) /* it was synced before the pin */
 		err = MVCC_ECORRUPT;
 	if (!err)
-		err = pins_reserve_locked(&l->k);
+		err = pins_reserve_locked(&l->pins);
 	if (!err)
-		err = revs_reserve(&l->k.pinned, l->k.pinned.n + 1);
+		err = revs_reserve(&l->pins.pinned, l->pins.pinned.n + 1);
 	if (err)
 		return err;
-	pin_add_locked(&l->k, &pin);
-	revs_add(&l->k.pinned, pin.rev);
+	pin_add_locked(&l->pins, &pin);
+	revs_add(&l->pins.pinned, pin.rev);
 	return 0;
 }
 
@@ -724,9 +736,9 @@ static int load_unpinned(struct mvcc *db, struct loaded *l, struct slice id, str
 	(void)db;
 	if (id.len != 8 || value.len != 0)
 		return MVCC_ECORRUPT;
-	err = revs_reserve(&l->k.unpinned, l->k.unpinned.n + 1);
+	err = revs_reserve(&l->pins.unpinned, l->pins.unpinned.n + 1);
 	if (!err)
-		revs_add(&l->k.unpinned, get_be64(id.data));
+		revs_add(&l->pins.unpinned, get_be64(id.data));
 	return err;
 }
 
@@ -782,36 +794,21 @@ static int load_all(struct mvcc *db, struct loaded *l)
  */
 static int install_locked(struct mvcc *db, struct loaded *l)
 {
-	struct keep *k = db->keep, *next = &l->k;
-	struct mvcc_pin *pins = k->pins;
-	struct revs pinned = k->pinned, zombies = k->zombies, unpinned = k->unpinned;
-	int err = revs_reserve(&next->zombies, pinned.n + zombies.n);
+	struct keep *k = db->keep;
+	struct pin_set was = k->pins;
+	int err = revs_reserve(&l->pins.zombies, was.pinned.n + was.zombies.n);
 
-	next->zombies.n = 0;
-	for (size_t i = 0; !err && i < zombies.n; i++)
-		revs_add(&next->zombies, zombies.v[i]);
-	for (size_t i = 0; !err && i < pinned.n; i++)
-		if (!revs_has(&next->pinned, pinned.v[i]) && view_is_at_locked(db, pinned.v[i]))
-			revs_add(&next->zombies, pinned.v[i]);
+	for (size_t i = 0; !err && i < was.zombies.n; i++)
+		revs_add(&l->pins.zombies, was.zombies.v[i]);
+	for (size_t i = 0; !err && i < was.pinned.n; i++)
+		if (!revs_has(&l->pins.pinned, was.pinned.v[i]) && view_is_at_locked(db, was.pinned.v[i]))
+			revs_add(&l->pins.zombies, was.pinned.v[i]);
 	if (!err)
-		err = reserve_locked(next);
+		err = reserve_locked(k, &l->pins);
 	if (err)
 		return err;
-	k->pins = next->pins;
-	k->npins = next->npins;
-	k->cap = next->cap;
-	k->pinned = next->pinned;
-	k->zombies = next->zombies;
-	k->unpinned = next->unpinned;
-	pthread_rwlock_wrlock(&k->kept_lock);
-	free(k->kept.v);
-	k->kept = next->kept;
-	pthread_rwlock_unlock(&k->kept_lock);
-	next->kept.v = NULL;
-	next->pins = pins;
-	next->pinned = pinned;
-	next->zombies = zombies;
-	next->unpinned = unpinned;
+	k->pins = l->pins;
+	l->pins = was;
 	show_kept_locked(k);
 	if (l->floor > atomic_load(&db->floor))
 		atomic_store(&db->floor, l->floor);
@@ -824,7 +821,6 @@ int keep_load(struct mvcc *db)
 	struct loaded l = { .floor = 0 };
 	int err;
 
-	pthread_rwlock_init(&l.k.kept_lock, NULL);
 	pthread_mutex_lock(&db->keep->keep_lock);
 	gate_enter(&db->gate);
 	err = load_all(db, &l);
@@ -834,8 +830,7 @@ int keep_load(struct mvcc *db)
 		err = install_locked(db, &l);
 	pthread_mutex_unlock(&db->views_lock);
 	pthread_mutex_unlock(&db->keep->keep_lock);
-	pthread_rwlock_destroy(&l.k.kept_lock);
-	loaded_release(&l);
+	pin_set_release(&l.pins);
 	return err;
 }
 
@@ -876,7 +871,7 @@ struct keep *keep_new(const struct mvcc_options *opt)
 	kept_lock_init(&k->kept_lock);
 	cond_init(&k->asked_cv);
 	cond_init(&k->done_cv);
-	if (reserve_locked(k)) {
+	if (reserve_locked(k, &k->pins)) {
 		keep_free(k);
 		return NULL;
 	}
@@ -887,10 +882,9 @@ void keep_free(struct keep *k)
 {
 	if (!k)
 		return;
-	free(k->pins);
-	free(k->pinned.v);
-	free(k->zombies.v);
-	free(k->unpinned.v);
+	pthread_rwlock_wrlock(&k->kept_lock); /* nobody asks any more: the engine is closed */
+	pthread_rwlock_unlock(&k->kept_lock);
+	pin_set_release(&k->pins);
 	free(k->kept.v);
 	pthread_cond_destroy(&k->done_cv);
 	pthread_cond_destroy(&k->asked_cv);

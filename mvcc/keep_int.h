@@ -19,6 +19,15 @@ void revs_add(struct revs *revs, mvcc_rev_t rev); /* has room, or has it already
 void revs_remove(struct revs *revs, mvcc_rev_t rev);
 mvcc_rev_t revs_newest_in(const struct revs *revs, mvcc_rev_t mod, mvcc_rev_t end); /* of [mod, end), or 0 */
 
+/* The pins, and the revisions that follow from them. */
+struct pin_set {
+	struct mvcc_pin *v; /* by name */
+	size_t n, cap;
+	struct revs pinned;   /* the revisions they are of */
+	struct revs zombies;  /* no longer pinned, but a view is open there: kept until it is closed */
+	struct revs unpinned; /* those whose rows of `ended` wait for the keeper; a row of the engine each */
+};
+
 struct keep {
 	uint64_t bytes_per_s; /* immutable */
 	bool threaded;        /* set by keep_start(), then immutable */
@@ -26,21 +35,14 @@ struct keep {
 	/* One change of floor or pins at a time; held until it is on disk. */
 	pthread_mutex_t keep_lock;
 
-	/* Changed under keep_lock and views_lock, read under either. */
-	struct mvcc_pin *pins; /* by name */
-	size_t npins, cap;
-	struct revs pinned; /* their revisions */
+	/* The pins and `pinned` change under keep_lock and views_lock; the rest of it under views_lock. */
+	struct pin_set pins;
+	mvcc_rev_t log_since; /* views_lock; an unclean open reads the log behind this: so the disk says */
 
-	/* views_lock */
-	struct revs zombies; /* no longer pinned, but a view is open there: kept until it is closed */
-	struct revs
-		unpinned; /* revisions whose rows of `ended` wait for the keeper; a row of the engine each */
-	mvcc_rev_t log_since; /* an unclean open reads the log behind this, as the disk surely says */
-
-	/* What the engine's predicates judge by. Each only rises. */
-	_Atomic mvcc_rev_t horizon, log_horizon;
+	/* What the engine's predicates judge by, from any of its threads. All of it under kept_lock. */
 	pthread_rwlock_t kept_lock;
-	struct revs kept; /* kept_lock; `pinned` and `zombies` */
+	mvcc_rev_t horizon, log_horizon; /* only rise */
+	struct revs kept;                /* `pinned` and `zombies` */
 
 	/* The keeper. */
 	pthread_mutex_t pass_lock; /* one pass at a time */
@@ -95,6 +97,8 @@ int keep_log_since(struct mvcc *db);
 
 /* The newest kept revision in [mod, end), or 0. */
 mvcc_rev_t keep_holds(struct keep *k, mvcc_rev_t mod, mvcc_rev_t end);
+
+mvcc_rev_t keep_log_horizon(struct keep *k); /* rows of the log below it may go */
 
 /* ---- gc.c --------------------------------------------------------------------------------- */
 

@@ -183,8 +183,8 @@ MVCC_API int mvcc_range(struct mvcc_view *view, struct slice start, struct slice
 MVCC_API void mvcc_rows_release(struct mvcc_rows *rows);
 
 /*
- * The life of one key: calls `fn` for every record of it that any revision in [floor, current] can
- * see, oldest first. `end_rev` is the revision from which the record is no longer current (a further
+ * The life of one key: calls `fn` for every record of it that any revision in [floor, current], or a
+ * pinned one, can see, oldest first. `end_rev` is the revision from which the record is no longer current (a further
  * put, or the tombstone), 0 for the record that is current now. A generation begins where
  * item->version is 1, and has ended where the next create_rev differs. Stops when `fn` returns
  * non-zero, and returns that.
