@@ -43,7 +43,8 @@
 #define FILES_OPEN_MAX 256       /* bounds the memory of indexes and filters, which are not in the cache */
 #define INFO_LOG_BYTES_MAX MIB
 #define REWRITE_SLICE_BYTES (32 * MIB) /* how much a rewrite does between two looks at whether to go on */
-#define HISTORY_REWRITE_S (7 * 86400)  /* rows that may go do not wait longer for a compaction to meet them */
+#define OTHERS_END_NS (10 * (uint64_t)1000000000) /* how long it waits for compactions that run already */
+#define HISTORY_REWRITE_S (7 * 86400) /* rows that may go do not wait longer for a compaction to meet them */
 
 struct rocks {
 	struct engine base;
@@ -903,26 +904,40 @@ static int rocks_checkpoint(struct engine *e, const char *dir)
 
 /* ---- giving space back ----------------------------------------------------------------------- */
 
-/* A file of the family; its keys are lent by the list of live files. */
+/* A file of the family; its name and keys are lent by the list of live files. */
 struct table {
+	const char *name;
 	struct slice first, last;
 	uint64_t bytes;
 	int level;
 };
 
-/* Keys that are compacted in one go; `last` is among them. */
-struct span {
-	struct slice first, last;
-	uint64_t bytes;
+/* How a rewrite is to go on. */
+struct rewrite {
+	struct rocks *r;
+	unsigned family;
+	struct slice start, end;
+	uint64_t bytes_per_s;
+	const atomic_bool *stop; /* may be NULL */
 };
 
-/* Deepest level first, then in the order of their keys. */
-static int by_level_and_key(const void *a, const void *b)
+static bool is_to_stop(const struct rewrite *rw)
+{
+	return rw->stop && atomic_load(rw->stop);
+}
+
+static int by_name(const void *a, const void *b)
 {
 	const struct table *x = a, *y = b;
 
-	return x->level != y->level ? (x->level < y->level) - (x->level > y->level) :
-				      slice_cmp(x->first, y->first);
+	return strcmp(x->name, y->name);
+}
+
+static int by_first_key(const void *a, const void *b)
+{
+	const struct table *x = a, *y = b;
+
+	return slice_cmp(x->first, y->first);
 }
 
 static struct slice live_key(const rocksdb_livefiles_t *live, int i, bool largest)
@@ -934,58 +949,35 @@ static struct slice live_key(const rocksdb_livefiles_t *live, int i, bool larges
 	return slice_of(key, len);
 }
 
-/* The files of the family that have keys in [start, end). */
-static size_t tables_take(const rocksdb_livefiles_t *live, const char *family, struct slice start,
-			  struct slice end, struct table *out)
+/* The files that have keys in the range, by their first ones. Gives NULL when out of memory. */
+static struct table *tables_take(const struct rewrite *rw, const rocksdb_livefiles_t *live, size_t *out_n)
 {
+	const char *family = rw->r->families[rw->family].name;
+	int count = rocksdb_livefiles_count(live);
+	struct table *tables = calloc((size_t)count + 1, sizeof(*tables));
 	size_t n = 0;
 
-	for (int i = 0; i < rocksdb_livefiles_count(live); i++) {
-		struct table table = { .first = live_key(live, i, false),
+	for (int i = 0; tables && i < count; i++) {
+		struct table table = { .name = rocksdb_livefiles_name(live, i),
+				       .first = live_key(live, i, false),
 				       .last = live_key(live, i, true),
 				       .bytes = rocksdb_livefiles_size(live, i),
 				       .level = rocksdb_livefiles_level(live, i) };
 
-		if (strcmp(rocksdb_livefiles_column_family_name(live, i), family) != 0 ||
-		    slice_cmp(table.last, start) < 0 || (end.len && slice_cmp(table.first, end) >= 0))
-			continue;
-		out[n++] = table;
+		if (strcmp(rocksdb_livefiles_column_family_name(live, i), family) == 0 &&
+		    slice_cmp(table.last, rw->start) >= 0 &&
+		    (!rw->end.len || slice_cmp(table.first, rw->end) < 0))
+			tables[n++] = table;
 	}
 	if (n)
-		qsort(out, n, sizeof(*out), by_level_and_key);
-	return n;
+		qsort(tables, n, sizeof(*tables), by_first_key);
+	*out_n = n;
+	return tables;
 }
 
-static void span_extend(struct span *span, const struct table *table)
+static bool tables_meet(const struct table *a, const struct table *b)
 {
-	if (slice_cmp(table->last, span->last) > 0)
-		span->last = table->last;
-	span->bytes += table->bytes;
-}
-
-/*
- * Compacting a span takes every file that has a key in it, down to the deepest level. So the files of that
- * level, a few at a time, make the spans, and those above come with them, but for what lies in no span.
- */
-static size_t spans_make(const struct table *tables, size_t n, struct span *out)
-{
-	size_t nspans = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		const struct table *table = &tables[i];
-		bool deepest = table->level == tables[0].level, met = false;
-
-		if (deepest && nspans && out[nspans - 1].bytes < REWRITE_SLICE_BYTES) {
-			span_extend(&out[nspans - 1], table);
-			continue;
-		}
-		for (size_t j = 0; !deepest && !met && j < nspans; j++)
-			met = slice_cmp(table->first, out[j].last) <= 0 &&
-			      slice_cmp(table->last, out[j].first) >= 0;
-		if (!met)
-			out[nspans++] = (struct span){ table->first, table->last, table->bytes };
-	}
-	return nspans;
+	return slice_cmp(a->first, b->last) <= 0 && slice_cmp(b->first, a->last) <= 0;
 }
 
 static uint64_t clock_ns(void)
@@ -996,16 +988,11 @@ static uint64_t clock_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* Sleeps until `bytes`, read and written since `start_ns`, have taken their time. */
-static void pace(uint64_t bytes, uint64_t bytes_per_s, uint64_t start_ns, const atomic_bool *stop)
+static void nap(void)
 {
 	struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 };
-	double due_ns = (double)bytes / (double)bytes_per_s * 1e9;
 
-	if (bytes_per_s == UINT64_MAX)
-		return;
-	while ((double)(clock_ns() - start_ns) < due_ns && !(stop && atomic_load(stop)))
-		nanosleep(&pause, NULL);
+	nanosleep(&pause, NULL);
 }
 
 static uint64_t property(struct rocks *r, unsigned family, const char *name)
@@ -1015,56 +1002,117 @@ static uint64_t property(struct rocks *r, unsigned family, const char *name)
 	return rocksdb_property_int_cf(r->db, r->handles[family], name, &value) == 0 ? value : 0;
 }
 
-/* The C API's compaction says nothing of how it went; RocksDB counts what failed in its threads. */
-static int compact_spans(struct rocks *r, unsigned family, const struct span *spans, size_t n,
-			 uint64_t bytes_per_s, const atomic_bool *stop)
+/*
+ * Compacts first <= key <= last, and sleeps until `bytes` have taken their time. The C API says nothing of how
+ * it went, but RocksDB counts what failed in its threads.
+ */
+static int compact_slice(const struct rewrite *rw, rocksdb_compactoptions_t *o, struct slice first,
+			 struct slice last, uint64_t bytes)
 {
 	static const char errors[] = "rocksdb.background-errors";
-	rocksdb_compactoptions_t *o = rocksdb_compactoptions_create();
-	uint64_t failed = property(r, family, errors);
+	double due_ns = (double)bytes / (double)rw->bytes_per_s * 1e9;
+	uint64_t start_ns = clock_ns(), failed;
+
+	if (is_to_stop(rw))
+		return -ECANCELED;
+	failed = property(rw->r, rw->family, errors);
+	rocksdb_compact_range_cf_opt(rw->r->db, rw->r->handles[rw->family], o, chars(first), first.len,
+				     chars(last), last.len);
+	if (property(rw->r, rw->family, errors) != failed)
+		return break_with(rw->r, -EIO);
+	while (rw->bytes_per_s != UINT64_MAX && (double)(clock_ns() - start_ns) < due_ns && !is_to_stop(rw))
+		nap();
+	return 0;
+}
+
+/* Brings the files of the upper levels down; what they meet there is rewritten with them. */
+static int compact_upper(const struct rewrite *rw, rocksdb_compactoptions_t *o, const struct table *tables,
+			 size_t n)
+{
+	int deepest = 0, err = 0;
+
+	for (size_t i = 0; i < n; i++)
+		deepest = tables[i].level > deepest ? tables[i].level : deepest;
+	rocksdb_compactoptions_set_bottommost_level_compaction(o, 0); /* not what they do not meet */
+	for (size_t i = 0; !err && i < n; i++) {
+		uint64_t bytes = 0;
+
+		if (tables[i].level == deepest && deepest > 0)
+			continue;
+		for (size_t j = 0; j < n; j++)
+			bytes += tables_meet(&tables[i], &tables[j]) ? tables[j].bytes : 0;
+		err = compact_slice(rw, o, tables[i].first, tables[i].last, bytes);
+	}
+	return err;
+}
+
+/* Rewrites those files that were there before, `old`, a few at a time. */
+static int compact_old(const struct rewrite *rw, rocksdb_compactoptions_t *o, struct table *old, size_t nold,
+		       const struct table *tables, size_t n)
+{
 	int err = 0;
 
-	rocksdb_compactoptions_set_exclusive_manual_compaction(o, 0);
-	/* the deepest level, too, but for what comes down to it just now */
-	rocksdb_compactoptions_set_bottommost_level_compaction(o, 3);
-	for (size_t i = 0; i < n && !err; i++) {
-		const struct span *span = &spans[i];
-		uint64_t start_ns = clock_ns();
+	rocksdb_compactoptions_set_bottommost_level_compaction(o, 2); /* all that lies in the range */
+	if (nold)
+		qsort(old, nold, sizeof(*old), by_name);
+	for (size_t i = 0, next; !err && i < n; i = next) {
+		uint64_t bytes = 0;
 
-		if (stop && atomic_load(stop)) {
-			err = -ECANCELED;
-			break;
+		for (next = i; next < n && bytes < REWRITE_SLICE_BYTES; next++) {
+			if (!bsearch(&tables[next], old, nold, sizeof(*old), by_name))
+				break;
+			bytes += tables[next].bytes;
 		}
-		rocksdb_compact_range_cf_opt(r->db, r->handles[family], o, chars(span->first),
-					     span->first.len, chars(span->last), span->last.len);
-		if (property(r, family, errors) != failed)
-			err = break_with(r, -EIO);
+		if (next == i)
+			next++;
 		else
-			pace(span->bytes, bytes_per_s, start_ns, stop);
+			err = compact_slice(rw, o, tables[i].first, tables[next - 1].last, bytes);
 	}
+	return err;
+}
+
+/*
+ * In two steps, as RocksDB compacts a range level by level and looks into those alone that have keys in it:
+ * the upper levels, file by file; then what of the files of before is still there.
+ */
+static int compact_files(const struct rewrite *rw)
+{
+	rocksdb_compactoptions_t *o = rocksdb_compactoptions_create();
+	const rocksdb_livefiles_t *before = rocksdb_livefiles(rw->r->db);
+	size_t nold;
+	struct table *old = tables_take(rw, before, &nold);
+	int err = -ENOMEM;
+
+	rocksdb_compactoptions_set_exclusive_manual_compaction(o, 0);
+	if (old)
+		err = compact_upper(rw, o, old, nold);
+	if (!err) {
+		const rocksdb_livefiles_t *after = rocksdb_livefiles(rw->r->db);
+		size_t n;
+		struct table *tables = tables_take(rw, after, &n);
+
+		err = tables ? compact_old(rw, o, old, nold, tables, n) : -ENOMEM;
+		free(tables);
+		rocksdb_livefiles_destroy(after);
+	}
+	free(old);
+	rocksdb_livefiles_destroy(before);
 	rocksdb_compactoptions_destroy(o);
 	return err;
 }
 
-static int compact_files(struct rocks *r, unsigned family, struct slice start, struct slice end,
-			 uint64_t bytes_per_s, const atomic_bool *stop)
+/* Compactions that run already may have asked about rows when they were still to stay. */
+static int let_others_end(const struct rewrite *rw)
 {
-	const rocksdb_livefiles_t *live = rocksdb_livefiles(r->db);
-	size_t most = (size_t)rocksdb_livefiles_count(live) + 1;
-	struct table *tables = calloc(most, sizeof(*tables));
-	struct span *spans = calloc(most, sizeof(*spans));
-	int err = -ENOMEM;
+	uint64_t start_ns = clock_ns();
 
-	if (tables && spans) {
-		size_t n = tables_take(live, r->families[family].name, start, end, tables);
-
-		n = spans_make(tables, n, spans);
-		err = compact_spans(r, family, spans, n, bytes_per_s, stop);
+	while (property(rw->r, rw->family, "rocksdb.num-running-compactions") &&
+	       clock_ns() - start_ns < OTHERS_END_NS) {
+		if (is_to_stop(rw))
+			return -ECANCELED;
+		nap();
 	}
-	free(spans);
-	free(tables);
-	rocksdb_livefiles_destroy(live);
-	return err;
+	return 0;
 }
 
 /* A predicate is asked only about rows in files, so what is still in memory goes to one first. */
@@ -1072,21 +1120,24 @@ static int rocks_rewrite(struct engine *e, unsigned family, struct slice start, 
 			 uint64_t bytes_per_s, const atomic_bool *stop)
 {
 	struct rocks *r = rocks_of(e);
+	struct rewrite rw = { r, family, start, end, bytes_per_s, stop };
 	rocksdb_flushoptions_t *flush;
 	char *msg = NULL;
+	int err;
 
 	if (!r->db)
 		return r->failed;
 	if (atomic_load(&r->broken))
 		return atomic_load(&r->broken);
-	if (stop && atomic_load(stop))
+	if (is_to_stop(&rw))
 		return -ECANCELED;
 	flush = rocksdb_flushoptions_create();
 	rocksdb_flush_cf(r->db, flush, r->handles[family], &msg);
 	rocksdb_flushoptions_destroy(flush);
 	if (msg)
 		return break_with(r, rocks_err_take(r->opt, msg, "rocksdb flush"));
-	return compact_files(r, family, start, end, bytes_per_s, stop);
+	err = let_others_end(&rw);
+	return err ? err : compact_files(&rw);
 }
 
 /* ---- figures --------------------------------------------------------------------------------- */

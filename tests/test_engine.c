@@ -685,6 +685,22 @@ static void test_a_rewrite_keeps_to_its_range_and_to_what_iterators_see(void)
 	assert_scan(APPEND, NONE, NONE, "d=keep");
 }
 
+/* A file around the only key of one that lies deeper. */
+static void test_a_rewrite_reaches_rows_on_both_sides_of_older_ones(void)
+{
+	put(APPEND, K("m"), "keep");
+	rewrite(APPEND);
+	put(APPEND, K("a"), "old");
+	put(APPEND, K("z"), "old");
+	atomic_store(&dropping, 1);
+	rewrite(APPEND);
+	assert_scan(APPEND, NONE, NONE, "m=keep");
+	put(APPEND, K("m"), "old");
+	put(APPEND, K("n"), "keep");
+	rewrite(APPEND);
+	assert_scan(APPEND, NONE, NONE, "n=keep");
+}
+
 static void test_a_rewrite_that_is_to_stop_stops(void)
 {
 	atomic_bool stop = true;
@@ -1027,6 +1043,7 @@ static CU_TestInfo contract[] = {
 	UNIT_TEST(test_del_range_takes_its_start_and_leaves_its_end),
 	UNIT_TEST(test_a_rewrite_drops_what_the_predicate_says),
 	UNIT_TEST(test_a_rewrite_keeps_to_its_range_and_to_what_iterators_see),
+	UNIT_TEST(test_a_rewrite_reaches_rows_on_both_sides_of_older_ones),
 	UNIT_TEST(test_a_rewrite_that_is_to_stop_stops),
 	UNIT_TEST(test_all_is_there_after_reopen_and_after_close_and_open),
 	UNIT_TEST(test_much_is_there_after_close_and_open),

@@ -853,15 +853,21 @@ static void test_one_record_may_refer_to_a_blob_many_times(void)
 static void test_blobs_overwritten_in_the_buffer_go_too(void)
 {
 	struct fixture *fx = fixture_open();
-	mvcc_blob_t first = put_blob(fx->db, "a", "0"), last;
+	mvcc_blob_t first = put_blob(fx->db, "a", "0"), last = 0;
+	struct mvcc_txn *txns[10];
 
 	fixture_drain(fx);
+	for (int i = 0; i < 10; i++) {
+		txns[i] = begin(fx->db);
+		last = stage(txns[i], "n");
+		txn_ref(txns[i], "a", last);
+	}
 	fixture_sluice_shut(fx);
-	fixture_sluice_open(fx);
 	for (int i = 0; i < 10; i++)
-		last = put_blob(fx->db, "a", "n");
+		commit(txns[i]);
 	put_ref(fx->db, "b", last);
 	put_ref(fx->db, "b", last);
+	fixture_sluice_open(fx);
 	compact_all(fx, MVCC_REV_LATEST);
 	assert_blob(fx, first, NULL);
 	assert_blob(fx, last, "n");
