@@ -6,6 +6,7 @@
 #ifndef MVCC_RECORD_H
 #define MVCC_RECORD_H
 
+#include "mvcc/keep.h"
 #include "mvcc/mvcc.h"
 
 /* The families, in the order in which the engine is told of them. */
@@ -106,6 +107,7 @@ int stage_key(struct buf *out, uint64_t run, struct slice key);
 /* Rows of FAM_META. */
 #define META_STORE "store"
 #define META_CHECKPOINT "checkpoint/" /* ++ path */
+#define META_POLICY "policy"
 #define META_APPLIED "applied"
 #define META_FLOOR "floor"
 #define META_BLOB_LOW "blob_low"
@@ -127,6 +129,9 @@ struct applied {
 
 int applied_encode(struct buf *out, const struct applied *a);
 int applied_decode(struct slice in, struct applied *out);
+
+int policy_encode(struct buf *out, const struct mvcc_policy *policy); /* replaces */
+int policy_decode(struct slice in, struct mvcc_policy *out);          /* 0 or MVCC_ECORRUPT */
 
 /* ---- rows of the log ---------------------------------------------------------------------- */
 
