@@ -118,6 +118,9 @@ int stage_key(struct buf *out, uint64_t run, struct slice key);
 int meta_key_id(struct buf *out, const char *prefix, uint64_t id);
 int meta_key_name(struct buf *out, const char *prefix, struct slice name);
 
+int policy_encode(struct buf *out, const struct mvcc_policy *policy); /* replaces */
+int policy_decode(struct slice in, struct mvcc_policy *out);          /* 0 or MVCC_ECORRUPT */
+
 /* How far the ring has been moved into the engine, written in the same batch as what it tells of. */
 struct applied {
 	uint64_t seq;   /* of the last ring record applied */
@@ -129,9 +132,6 @@ struct applied {
 
 int applied_encode(struct buf *out, const struct applied *a);
 int applied_decode(struct slice in, struct applied *out);
-
-int policy_encode(struct buf *out, const struct mvcc_policy *policy); /* replaces */
-int policy_decode(struct slice in, struct mvcc_policy *out);          /* 0 or MVCC_ECORRUPT */
 
 /* ---- rows of the log ---------------------------------------------------------------------- */
 
