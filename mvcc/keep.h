@@ -76,7 +76,8 @@ MVCC_API int mvcc_pins(struct mvcc *db, int (*fn)(void *arg, const struct mvcc_p
 /*
  * The policy, kept in the store. All of 0: keep everything, for ever (how a store begins).
  *
- * Everything younger than `keep_all_s` and, also, the newest `keep_revs` revisions stay. Of what is older,
+ * Everything that was current at some moment of the last `keep_all_s` and, also, the newest `keep_revs` revisions
+ * stay. Of the time before, so far as nothing of the same hour (day, ...) is among these,
  * the newest revision of each of the last `hourly` hours that have any, of the last `daily` days, and so on,
  * stays by an automatic pin (snapper's timeline; hours to years are UTC's, weeks begin on Monday); the rest is
  * compacted. With both at 0 nothing is ever compacted by age or count.

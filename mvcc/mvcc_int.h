@@ -187,6 +187,13 @@ struct mvcc {
 	pthread_mutex_t space_lock;
 	uint64_t space_free, space_taken, space_stamp_ns; /* space_lock; see space_admit() */
 
+	pthread_mutex_t
+		step_lock; /* one step of retention at a time, and no change of the policy meanwhile */
+	pthread_mutex_t policy_lock;
+	struct mvcc_policy policy;        /* policy_lock; written under step_lock, too */
+	uint64_t (*disk_free)(void *arg); /* set by tests: asked instead of the disk */
+	void *disk_free_arg;
+
 	pthread_mutex_t checkpoint_lock; /* one checkpoint at a time */
 	pthread_mutex_t run_lock;        /* held while a run is moved: it takes several batches */
 	pthread_rwlock_t rows_lock;      /* shared: db_write(); alone: iterators that show one state */
@@ -361,6 +368,16 @@ void blob_applied(struct mvcc *db, mvcc_rev_t applied); /* forgets stagers whose
 int blob_load(struct mvcc *db); /* before replay: what that row says holds until blob_open() */
 int blob_open(struct mvcc *db); /* after it: removes what unfinished transactions left; finds the next id */
 bool blob_present(struct mvcc *db, mvcc_blob_t id, int *err);
+
+/* How many bytes of the disk are free. */
+uint64_t space_free(struct mvcc *db);
+
+/* ---- policy.c ----------------------------------------------------------------------------- */
+
+int policy_load(struct mvcc *db); /* at open */
+
+/* Does what the policy asks for now. Tells when to come again, by the clock on the wall; INT64_MAX is never. */
+int retain_step(struct mvcc *db, int64_t *due_ns);
 
 /* ---- checkpoint.c ------------------------------------------------------------------------- */
 

@@ -432,6 +432,33 @@ int meta_key_name(struct buf *out, const char *prefix, struct slice name)
 	return err ? err : buf_put_slice(out, name);
 }
 
+int policy_encode(struct buf *out, const struct mvcc_policy *policy)
+{
+	const uint64_t fields[] = {
+		policy->keep_all_s, policy->keep_revs, policy->hourly, policy->daily,
+		policy->weekly,     policy->monthly,   policy->yearly, policy->free_bytes
+	};
+	int err = 0;
+
+	buf_clear(out);
+	for (unsigned i = 0; !err && i < sizeof(fields) / sizeof(fields[0]); i++)
+		err = buf_put_varint(out, fields[i]);
+	return err;
+}
+
+int policy_decode(struct slice in, struct mvcc_policy *out)
+{
+	struct mvcc_policy p = { 0 };
+
+	if (!take_varint(&in, &p.keep_all_s) || !take_varint(&in, &p.keep_revs) ||
+	    !take_u32(&in, &p.hourly) || !take_u32(&in, &p.daily) || !take_u32(&in, &p.weekly) ||
+	    !take_u32(&in, &p.monthly) || !take_u32(&in, &p.yearly) || !take_varint(&in, &p.free_bytes) ||
+	    in.len != 0)
+		return MVCC_ECORRUPT;
+	*out = p;
+	return 0;
+}
+
 int applied_encode(struct buf *out, const struct applied *a)
 {
 	int err;

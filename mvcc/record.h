@@ -140,6 +140,7 @@ int attached_key_decode(struct slice in, mvcc_lease_t *id, struct slice *key); /
 /* Rows of FAM_META. */
 #define META_STORE "store"
 #define META_CHECKPOINT "checkpoint/" /* ++ path */
+#define META_POLICY "policy"
 #define META_APPLIED "applied"
 #define META_FLOOR "floor"
 #define META_BLOB_LOW "blob_low"
@@ -155,6 +156,9 @@ int pin_decode(struct slice name, struct slice in, struct mvcc_pin *out); /* or 
 
 int meta_key_id(struct buf *out, const char *prefix, uint64_t id);
 int meta_key_name(struct buf *out, const char *prefix, struct slice name);
+
+int policy_encode(struct buf *out, const struct mvcc_policy *policy); /* replaces */
+int policy_decode(struct slice in, struct mvcc_policy *out);          /* 0 or MVCC_ECORRUPT */
 
 /* How far the ring has been moved into the engine, written in the same batch as what it tells of. */
 struct applied {

@@ -184,6 +184,15 @@ static void space_look_locked(struct mvcc *db, uint64_t now)
 	db->space_taken = 0;
 }
 
+uint64_t space_free(struct mvcc *db)
+{
+	struct statvfs st;
+
+	if (db->disk_free)
+		return db->disk_free(db->disk_free_arg);
+	return fstatvfs(db->dir_fd, &st) == 0 ? (uint64_t)st.f_bavail * st.f_frsize : UINT64_MAX;
+}
+
 int space_admit(struct mvcc *db, uint64_t bytes, bool growing)
 {
 	uint64_t reserve = growing ? db->reserve_bytes : db->reserve_bytes / 4;
@@ -511,6 +520,8 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	pthread_mutex_init(&db->counter_lock, NULL);
 	pthread_mutex_init(&db->space_lock, NULL);
 	pthread_mutex_init(&db->checkpoint_lock, NULL);
+	pthread_mutex_init(&db->step_lock, NULL);
+	pthread_mutex_init(&db->policy_lock, NULL);
 	pthread_mutex_init(&db->run_lock, NULL);
 	rows_lock_init(&db->rows_lock);
 	cond_init(&db->room_cv);
@@ -556,6 +567,8 @@ static void db_free(struct mvcc *db)
 	pthread_mutex_destroy(&db->counter_lock);
 	pthread_mutex_destroy(&db->space_lock);
 	pthread_mutex_destroy(&db->checkpoint_lock);
+	pthread_mutex_destroy(&db->step_lock);
+	pthread_mutex_destroy(&db->policy_lock);
 	pthread_mutex_destroy(&db->run_lock);
 	pthread_rwlock_destroy(&db->rows_lock);
 	pthread_cond_destroy(&db->room_cv);
@@ -766,6 +779,8 @@ static int load_rows(struct mvcc *db, const struct mvcc_options *opt)
 		err = blob_open(db);
 	if (!err)
 		err = checkpoints_sweep(db);
+	if (!err)
+		err = policy_load(db);
 	engine_batch_free(batch);
 	return err;
 }

@@ -10,7 +10,7 @@
  */
 #include "mvcc/check.h"
 
-#include "mvcc/mvcc_int.h"
+#include "mvcc/keep_int.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -45,8 +45,10 @@ struct verify {
 
 	/* what the meta family says */
 	struct applied applied;
-	mvcc_rev_t floor;
+	mvcc_rev_t floor, compacted;
 	mvcc_blob_t blob_low;
+	struct revs pinned;   /* of pins */
+	struct revs unpinned; /* of pins that are gone, where rows of `ended` may still wait */
 	bool has_store, has_applied, has_floor;
 
 	struct before before;
@@ -190,6 +192,50 @@ static int check_intent(struct verify *v, struct slice key, struct slice id, str
 	return id.len == 8 ? 0 : problem(v, "meta: the key of an intent does not decode", key, 0, 0);
 }
 
+static int note_rev(struct revs *revs, mvcc_rev_t rev)
+{
+	int err = revs_reserve(revs, revs->n + 1);
+
+	if (!err)
+		revs_add(revs, rev);
+	return err;
+}
+
+static int check_pin(struct verify *v, struct slice key, struct slice name, struct slice value)
+{
+	struct mvcc_pin pin;
+
+	if (pin_decode(name, value, &pin))
+		return problem(v, "meta: a pin does not decode", key, 0, 0);
+	return note_rev(&v->pinned, pin.rev);
+}
+
+static int check_unpinned(struct verify *v, struct slice key, struct slice rev, struct slice value)
+{
+	if (rev.len != 8 || value.len || get_be64(rev.data) == 0)
+		return problem(v, "meta: the row of a pin that is gone does not decode", key, 0, 0);
+	return note_rev(&v->unpinned, get_be64(rev.data));
+}
+
+static int check_compacted(struct verify *v, struct slice key, struct slice rest, struct slice value)
+{
+	mvcc_rev_t compacted;
+
+	if (rest.len || !take_meta_u64(value, &compacted))
+		return problem(v, "meta: the row does not decode", key, 0, 0);
+	v->compacted = compacted;
+	return 0;
+}
+
+static int check_policy(struct verify *v, struct slice key, struct slice rest, struct slice value)
+{
+	struct mvcc_policy policy;
+
+	if (rest.len || policy_decode(value, &policy))
+		return problem(v, "meta: the row does not decode", key, 0, 0);
+	return 0;
+}
+
 static int check_anything(struct verify *v, struct slice key, struct slice rest, struct slice value)
 {
 	(void)v;
@@ -240,10 +286,18 @@ static int check_meta_row(struct verify *v, struct slice key, struct slice value
 		const char *prefix; /* of several rows if it ends with '/', else the key of one */
 		int (*check)(struct verify *v, struct slice key, struct slice rest, struct slice value);
 	} kinds[] = {
-		{ META_STORE, check_store },     { META_APPLIED, check_applied },
-		{ META_FLOOR, check_floor },     { META_BLOB_LOW, check_blob_low },
-		{ META_INTENT, check_intent },   { META_COUNTER, check_counter },
-		{ META_BLOBREF, check_blobref }, { META_CHECKPOINT, check_anything },
+		{ META_STORE, check_store },
+		{ META_APPLIED, check_applied },
+		{ META_FLOOR, check_floor },
+		{ META_BLOB_LOW, check_blob_low },
+		{ META_INTENT, check_intent },
+		{ META_COUNTER, check_counter },
+		{ META_BLOBREF, check_blobref },
+		{ META_CHECKPOINT, check_anything },
+		{ META_PIN, check_pin },
+		{ META_UNPINNED, check_unpinned },
+		{ META_COMPACTED, check_compacted },
+		{ META_POLICY, check_policy },
 	};
 
 	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
@@ -275,6 +329,12 @@ static int check_meta(struct verify *v)
 		err = problem(v, "meta: the row is missing", slice_str(META_FLOOR), 0, 0);
 	if (!err && v->has_applied && v->has_floor && v->floor > v->applied.rev)
 		err = problem(v, "meta: the floor lies above the newest revision", no_key(), v->floor, 0);
+	if (!err && v->compacted > v->floor)
+		err = problem(v, "meta: more was compacted than the floor says", no_key(), v->compacted, 0);
+	for (size_t i = 0; !err && v->has_applied && i < v->pinned.n; i++)
+		if (v->pinned.v[i] > v->applied.rev)
+			err = problem(v, "meta: a pin of a revision that does not exist yet", no_key(),
+				      v->pinned.v[i], 0);
 	return err;
 }
 
@@ -592,6 +652,92 @@ static int check_untold(struct verify *v)
 	return err ? err : walk(v, FAM_HIST, check_told_hist);
 }
 
+/* ---- what waits to release its blobs ------------------------------------------------------ */
+
+/* Does somebody need a record that was current for [mod, end)? If not, its row of `hist` goes at any time. */
+static bool is_needed(const struct verify *v, mvcc_rev_t mod, mvcc_rev_t end)
+{
+	return end > v->floor || revs_newest_in(&v->pinned, mod, end);
+}
+
+static int check_ended_row(struct verify *v, struct slice row, struct slice value)
+{
+	mvcc_rev_t end, mod, hist_end, at = ENDED_NEW;
+	struct slice key, blobs;
+	struct record rec;
+	bool found;
+	int err;
+
+	if (ended_key_decode(row, &end, &key) || ended_decode(value, &mod, &blobs))
+		return problem(v, "ended: the row does not decode", row, 0, 0);
+	if (row.data[0])
+		at = get_be64(row.data + 1);
+	if (mod >= end || end > v->applied.rev || (at != ENDED_NEW && (at < mod || at >= end)))
+		return problem(v, "ended: the row does not decode", row, 0, 0);
+	if (!is_needed(v, mod, end) || v->unreadable[FAM_HIST] || v->unreadable[FAM_META])
+		return 0;
+	err = look_up_hist(v, key, end, &rec, &hist_end, &found);
+	if (err || v->unreadable[FAM_HIST])
+		return err;
+	if (!found || hist_end != end || rec.mod != mod || !slice_eq(rec.blobs, blobs))
+		return problem(v, "ended: tells of a record that is not there", key, mod, 0);
+	return 0;
+}
+
+static int find_ended(struct verify *v, mvcc_rev_t at, mvcc_rev_t end, struct slice key, bool *found)
+{
+	int err = ended_key(&v->hist_key, at, end, key);
+
+	if (!err)
+		err = look_up(v, FAM_ENDED, slice_buf(&v->hist_key), slice_buf(&v->hist_key), found);
+	*found = !err && *found && v->rows[FAM_ENDED]->key.len == v->hist_key.len;
+	return err;
+}
+
+/* Under one of these revisions, newest first. */
+static int find_aside(struct verify *v, const struct revs *revs, mvcc_rev_t mod, mvcc_rev_t end,
+		      struct slice key, bool *found)
+{
+	mvcc_rev_t at = end;
+	int err = 0;
+
+	while (!err && !*found && (at = revs_newest_in(revs, mod, at)))
+		err = find_ended(v, at, end, key, found);
+	return err;
+}
+
+/* A record with blobs that somebody needs has a row that will release them one day. */
+static int check_will_release(struct verify *v, struct slice row, struct slice value)
+{
+	struct record rec;
+	mvcc_rev_t end;
+	struct slice key;
+	bool found = false;
+	int err = hist_key_decode(row, &v->key, &end);
+
+	if (err)
+		return err == -ENOMEM ? err : 0;
+	if (v->unreadable[FAM_ENDED] || record_decode(value, &rec) || rec.nblobs == 0 ||
+	    !is_needed(v, rec.mod, end))
+		return 0;
+	key = slice_buf(&v->key);
+	err = find_ended(v, ENDED_NEW, end, key, &found);
+	if (!err)
+		err = find_aside(v, &v->pinned, rec.mod, end, key, &found);
+	if (!err)
+		err = find_aside(v, &v->unpinned, rec.mod, end, key, &found);
+	if (!err && !found && !v->unreadable[FAM_ENDED])
+		err = problem(v, "hist: nothing tells that a record with blobs has ended", key, rec.mod, 0);
+	return err;
+}
+
+static int check_ended(struct verify *v)
+{
+	int err = walk(v, FAM_ENDED, check_ended_row);
+
+	return err || v->unreadable[FAM_META] ? err : walk(v, FAM_HIST, check_will_release);
+}
+
 /* ---- blobs -------------------------------------------------------------------------------- */
 
 static struct blob_refs *find_blob(struct verify *v, mvcc_blob_t id)
@@ -609,36 +755,41 @@ static struct blob_refs *find_blob(struct verify *v, mvcc_blob_t id)
 	return lo < v->nblobs && v->blobs[lo].id == id ? &v->blobs[lo] : NULL;
 }
 
-static int count_record(struct verify *v, struct slice key, struct slice value)
+static int count_blobs(struct verify *v, struct slice key, mvcc_rev_t mod, struct slice blobs)
 {
 	struct blob_refs *found;
-	struct record rec;
 	mvcc_blob_t blob;
 	bool own;
 	int err = 0;
 
-	if (record_decode(value, &rec))
-		return 0;
-	while (!err && record_blob_take(&rec.blobs, &blob, &own)) {
+	while (!err && record_blob_take(&blobs, &blob, &own)) {
 		if (blob < v->blobs_first || blob > v->blobs_last)
 			continue;
 		found = find_blob(v, blob);
 		if (found)
 			found->refs++;
 		else
-			err = problem(v, "a record refers to a blob that is not there", key, rec.mod, blob);
+			err = problem(v, "a record refers to a blob that is not there", key, mod, blob);
 	}
 	return err;
 }
 
-static int count_hist_record(struct verify *v, struct slice row, struct slice value)
+static int count_record(struct verify *v, struct slice key, struct slice value)
 {
-	mvcc_rev_t end;
-	int err = hist_key_decode(row, &v->key, &end);
+	struct record rec;
 
-	if (err)
-		return err == -ENOMEM ? err : 0;
-	return count_record(v, slice_buf(&v->key), value);
+	return record_decode(value, &rec) ? 0 : count_blobs(v, key, rec.mod, rec.blobs);
+}
+
+/* Of what has ended, rows of `ended` are the references: those of `hist` may stay for a while without them. */
+static int count_ended(struct verify *v, struct slice row, struct slice value)
+{
+	struct slice key, blobs;
+	mvcc_rev_t end, mod;
+
+	if (ended_key_decode(row, &end, &key) || ended_decode(value, &mod, &blobs))
+		return 0;
+	return count_blobs(v, key, mod, blobs);
 }
 
 /* Compares what was counted with what a row says; those without one have one reference, or are being staged. */
@@ -738,8 +889,8 @@ static int check_blobs(struct verify *v)
 		if (!err)
 			err = walk(v, FAM_LATEST, count_record);
 		if (!err)
-			err = walk(v, FAM_HIST, count_hist_record);
-		if (!err && !v->unreadable[FAM_LATEST] && !v->unreadable[FAM_HIST] &&
+			err = walk(v, FAM_ENDED, count_ended);
+		if (!err && !v->unreadable[FAM_LATEST] && !v->unreadable[FAM_ENDED] &&
 		    !v->unreadable[FAM_META])
 			err = check_counts(v);
 		v->blobs_first = v->blobs_last + 1;
@@ -782,7 +933,8 @@ static int check_stage(struct verify *v)
 static int run_checks(struct verify *v)
 {
 	static int (*const checks[])(struct verify * v) = {
-		check_meta, check_latest, check_hist, check_log, check_untold, check_blobs, check_stage,
+		check_meta,   check_latest, check_hist,  check_log,
+		check_untold, check_ended,  check_blobs, check_stage,
 	};
 	int err = 0;
 
@@ -826,6 +978,8 @@ int verify_rows(struct mvcc *db, size_t blobs_at_once,
 	buf_release(&v.key);
 	buf_release(&v.hist_key);
 	buf_release(&v.before_key);
+	free(v.pinned.v);
+	free(v.unpinned.v);
 	free(v.blobs);
 	if (problems)
 		*problems = v.problems;

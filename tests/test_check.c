@@ -876,6 +876,21 @@ static int be_the_victim(const char *dir, int out)
 	}
 }
 
+/* One commit, and gone before it can have left the ring. */
+static int commit_and_vanish(const char *dir)
+{
+	struct mvcc_options opt;
+	struct mvcc_txn *txn;
+	struct mvcc *db;
+
+	open_options(&opt, dir);
+	if (mvcc_open(&opt, &db) || mvcc_txn_begin(db, &txn) ||
+	    mvcc_txn_put(txn, str("ring"), str("only"), NULL, 0) ||
+	    mvcc_txn_commit(txn, NULL, MVCC_COMMIT_WAIT, NULL))
+		return 3;
+	_exit(0);
+}
+
 static void kill_a_victim(const char *dir, unsigned us)
 {
 	char fd_text[16], byte;
@@ -1072,11 +1087,8 @@ static void test_restore_takes_what_only_the_ring_has(void)
 	fflush(NULL);
 	pid = fork();
 	if (pid == 0) {
-		int err = fixture_try_open(fx);
-
-		if (!err)
-			fixture_sluice_shut(fx);
-		_exit(!err && put(fx->db, "ring", "only") == HISTORY_END + 1 ? 0 : 1);
+		execl("/proc/self/exe", "victim", "--commit", fx->dir, (char *)NULL);
+		_exit(2);
 	}
 	CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
 	CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -1269,6 +1281,35 @@ static void damage_log(struct fixture *fx, mvcc_rev_t rev, uint32_t part, int64_
 	buf_release(&key);
 	buf_release(&story);
 	buf_release(&list);
+	buf_release(&value);
+}
+
+static void damage_pin(struct fixture *fx, const char *name, mvcc_rev_t rev)
+{
+	struct mvcc_pin pin = { .rev = rev };
+	struct buf key = { 0 }, row = { 0 };
+
+	CU_ASSERT_EQUAL(meta_key_name(&key, META_PIN, str(name)), 0);
+	CU_ASSERT_EQUAL(pin_encode(&row, &pin), 0);
+	raw_put(fx, FAM_META, slice_buf(&key), slice_buf(&row));
+	buf_release(&key);
+	buf_release(&row);
+}
+
+/* Puts a row of `ended` about blob 1, or removes the one there is. */
+static void damage_ended(struct fixture *fx, mvcc_rev_t at, mvcc_rev_t end, const char *key, mvcc_rev_t mod)
+{
+	struct buf row = { 0 }, blobs = { 0 }, value = { 0 };
+
+	CU_ASSERT_EQUAL(ended_key(&row, at, end, str(key)), 0);
+	CU_ASSERT_EQUAL(record_blob_put(&blobs, 1, true), 0);
+	CU_ASSERT_EQUAL(ended_encode(&value, mod ? mod : 1, slice_buf(&blobs)), 0);
+	if (mod)
+		raw_put(fx, FAM_ENDED, slice_buf(&row), slice_buf(&value));
+	else
+		raw_del(fx, FAM_ENDED, slice_buf(&row));
+	buf_release(&row);
+	buf_release(&blobs);
 	buf_release(&value);
 }
 
@@ -1489,6 +1530,30 @@ static struct damage damage(struct fixture *fx, unsigned kind, bool *last)
 	case 57:
 		raw_put(fx, FAM_STAGE, str("run 9999 and a key"), str("x"));
 		return named("stage: a row that belongs to no transaction", "run 9999 and a key", 0, 0);
+	case 58:
+		damage_meta(fx, "pin/name", "short");
+		return named("meta: a pin does not decode", "pin/name", 0, 0);
+	case 59:
+		damage_meta(fx, "unpinned/x", "");
+		return named("meta: the row of a pin that is gone", "unpinned/x", 0, 0);
+	case 60:
+		damage_meta_u64(fx, "compacted", 4);
+		return named("meta: more was compacted", NULL, 4, 0);
+	case 61:
+		damage_pin(fx, "early", 9);
+		return named("meta: a pin of a revision that does not exist", NULL, 9, 0);
+	case 62:
+		raw_put(fx, FAM_ENDED, str("\x05"), str("x"));
+		return named("ended: the row does not decode", "\x05", 0, 0);
+	case 63:
+		damage_ended(fx, ENDED_NEW, 4, "b", 0);
+		return named("hist: nothing tells that a record with blobs", "b", 3, 0);
+	case 64:
+		damage_ended(fx, ENDED_NEW, 3, "a", 2);
+		return named("ended: tells of a record that is not there", "a", 2, 0);
+	case 65:
+		damage_ended(fx, ENDED_NEW, 4, "b", 2);
+		return named("ended: tells of a record that is not there", "b", 2, 0);
 	default:
 		*last = true;
 		return named(NULL, NULL, 0, 0);
@@ -1762,6 +1827,8 @@ int main(int argc, char **argv)
 		CU_SUITE_INFO_NULL,
 	};
 
+	if (argc == 3 && strcmp(argv[1], "--commit") == 0)
+		return commit_and_vanish(argv[2]);
 	if (argc == 4 && strcmp(argv[1], "--victim") == 0)
 		return be_the_victim(argv[2], atoi(argv[3]));
 	return unit_main(argc, argv, suites);

@@ -2,7 +2,9 @@
  * The plan of retention against the calendar of the C library, and against the plainest way to say what a policy
  * means: look at every revision there ever was.
  */
+#include "mvcc/mvcc_int.h"
 #include "mvcc/retain.h"
+#include "rocks_backend/rocks.h"
 #include "tests/store_fixture.h"
 #include "tests/unit.h"
 
@@ -539,6 +541,227 @@ static void test_what_cannot_be_read_is_no_plan(void)
 	}
 }
 
+/* ---- in a store ------------------------------------------------------------------------------ */
+
+/* A store whose clock stands still unless it is moved. */
+static int64_t clock_ns;
+
+static int64_t told_time(void *arg)
+{
+	(void)arg;
+	return clock_ns;
+}
+
+static struct fixture *store_at(const char *time)
+{
+	struct fixture *fx = fixture_new();
+
+	clock_ns = at(time);
+	fx->opt.clock = told_time;
+	fx->opt.manual_upkeep = true;
+	CU_ASSERT_EQUAL_FATAL(fixture_try_open(fx), 0);
+	return fx;
+}
+
+/* Commits at so many times, `gap` apart; the clock ends with the last. */
+static void commits(struct fixture *fx, int n, int64_t gap)
+{
+	char value[16];
+
+	for (int i = 0; i < n; i++) {
+		clock_ns += gap;
+		snprintf(value, sizeof(value), "%d", i);
+		put(fx->db, "k", value);
+	}
+}
+
+static int64_t step_store(struct fixture *fx)
+{
+	int64_t due_ns = 0;
+
+	CU_ASSERT_EQUAL(retain_step(fx->db, &due_ns), 0);
+	CU_ASSERT(due_ns > clock_ns);
+	CU_ASSERT_EQUAL(mvcc_compact_wait(fx->db), 0);
+	fixture_verify(fx);
+	return due_ns;
+}
+
+static int pin_text(void *arg, const struct mvcc_pin *pin)
+{
+	struct buf *out = arg;
+
+	return buf_put(out, pin->name, strlen(pin->name)) ||
+	       buf_put(out, pin->kind ? "* " : " ", pin->kind ? 2 : 1);
+}
+
+static void assert_names(struct fixture *fx, const char *expected)
+{
+	struct buf text = { 0 };
+
+	CU_ASSERT_EQUAL(mvcc_pins(fx->db, pin_text, &text), 0);
+	CU_ASSERT_EQUAL(buf_put_u8(&text, 0), 0);
+	CU_ASSERT_STRING_EQUAL(text.data, expected);
+	if (strcmp((char *)text.data, expected) != 0)
+		fprintf(stderr, "\n%s\n", (char *)text.data);
+	buf_release(&text);
+}
+
+static void test_a_policy_is_kept_with_the_store(void)
+{
+	struct fixture *fx = store_at("2024-02-28 00:00:00");
+	struct mvcc_policy set = { 3600, 10, 1, 2, 3, 4, 5, 0 }, got;
+
+	mvcc_policy_get(fx->db, &got);
+	CU_ASSERT(!got.keep_all_s && !got.keep_revs && !got.hourly && !got.yearly && !got.free_bytes);
+	CU_ASSERT_EQUAL(step_store(fx), INT64_MAX);
+	CU_ASSERT_EQUAL(mvcc_policy_set(fx->db, &set), 0);
+	fixture_reopen(fx);
+	mvcc_policy_get(fx->db, &got);
+	CU_ASSERT(got.keep_all_s == 3600 && got.keep_revs == 10 && got.hourly == 1 && got.daily == 2);
+	CU_ASSERT(got.weekly == 3 && got.monthly == 4 && got.yearly == 5 && got.free_bytes == 0);
+	fixture_verify(fx);
+	fixture_close(fx);
+}
+
+static void test_a_step_pins_compacts_and_unpins(void)
+{
+	struct fixture *fx = store_at("2024-02-27 00:00:00");
+	struct mvcc_policy policy = { .keep_all_s = 7200, .daily = 2 };
+
+	commits(fx, 60, HOUR); /* up to 2024-02-29 12:00, revision 61 */
+	CU_ASSERT_EQUAL(mvcc_pin(fx->db, "mine", 5), 0);
+	CU_ASSERT_EQUAL(mvcc_policy_set(fx->db, &policy), 0);
+	step_store(fx);
+	CU_ASSERT_EQUAL(mvcc_floor(fx->db), 59);
+	assert_names(fx, "auto-2024-02-27T23:00:00Z* auto-2024-02-28T23:00:00Z* mine ");
+	assert_value_at(fx->db, 24, "k", "22");
+	assert_value_at(fx->db, 48, "k", "46");
+	assert_value_at(fx->db, 5, "k", "3");
+	CU_ASSERT_EQUAL(mvcc_pin_rename(fx->db, "auto-2024-02-27T23:00:00Z", "kept"), 0);
+	commits(fx, 24, HOUR);
+	fixture_reopen(fx);
+	step_store(fx);
+	/* the day that became the user's is pinned twice no more: two later ones have come */
+	assert_names(fx, "auto-2024-02-28T23:00:00Z* auto-2024-02-29T23:00:00Z* kept mine ");
+	assert_value_at(fx->db, 24, "k", "22");
+	CU_ASSERT_EQUAL(mvcc_floor(fx->db), 83);
+	fixture_close(fx);
+}
+
+static void test_a_taken_name_is_no_obstacle(void)
+{
+	struct fixture *fx = store_at("2024-02-27 00:00:00");
+	struct mvcc_policy policy = { .keep_revs = 1, .daily = 1 };
+
+	commits(fx, 30, HOUR);
+	CU_ASSERT_EQUAL(mvcc_pin(fx->db, "auto-2024-02-27T23:00:00Z", 3), 0);
+	CU_ASSERT_EQUAL(mvcc_policy_set(fx->db, &policy), 0);
+	step_store(fx);
+	assert_names(fx, "auto-2024-02-27T23:00:00Z auto-2024-02-27T23:00:00Z-24* ");
+	step_store(fx);
+	assert_names(fx, "auto-2024-02-27T23:00:00Z auto-2024-02-27T23:00:00Z-24* ");
+	fixture_close(fx);
+}
+
+static uint64_t told_free(void *arg)
+{
+	return *(uint64_t *)arg;
+}
+
+static void test_a_full_disk_takes_history(void)
+{
+	struct fixture *fx = store_at("2024-02-20 00:00:00");
+	struct mvcc_policy policy = { .keep_all_s = 7200, .daily = 6, .free_bytes = 1000 };
+	uint64_t free_bytes = 1000;
+
+	commits(fx, 200, HOUR);
+	fx->db->disk_free = told_free;
+	fx->db->disk_free_arg = &free_bytes;
+	CU_ASSERT_EQUAL(mvcc_pin(fx->db, "mine", 5), 0);
+	CU_ASSERT_EQUAL(mvcc_policy_set(fx->db, &policy), 0);
+	step_store(fx);
+	assert_names(
+		fx, "auto-2024-02-22T23:00:00Z* auto-2024-02-23T23:00:00Z* auto-2024-02-24T23:00:00Z* "
+		    "auto-2024-02-25T23:00:00Z* auto-2024-02-26T23:00:00Z* auto-2024-02-27T23:00:00Z* mine ");
+	free_bytes = 999;
+	step_store(fx);
+	assert_names(fx, "auto-2024-02-24T23:00:00Z* auto-2024-02-25T23:00:00Z* auto-2024-02-26T23:00:00Z* "
+			 "auto-2024-02-27T23:00:00Z* mine ");
+	for (int i = 0; i < 10; i++)
+		step_store(fx);
+	assert_names(fx, "mine ");
+	CU_ASSERT_EQUAL(mvcc_floor(fx->db), mvcc_current(fx->db));
+	assert_value_at(fx->db, 5, "k", "3");
+	fixture_close(fx);
+}
+
+static void test_why_a_revision_is_here(void)
+{
+	struct fixture *fx = store_at("2024-02-27 00:00:00");
+	struct mvcc_policy policy = { .keep_all_s = 7200, .daily = 1 };
+	struct mvcc_view *view = NULL;
+	struct mvcc_why why;
+
+	commits(fx, 30, HOUR); /* revision 31 at 2024-02-28 06:00 */
+	CU_ASSERT_EQUAL(mvcc_pin(fx->db, "mine", 5), 0);
+	CU_ASSERT_EQUAL(mvcc_pin(fx->db, "again", 5), 0);
+	CU_ASSERT_EQUAL(mvcc_policy_set(fx->db, &policy), 0);
+	step_store(fx);
+	CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, 30, &view), 0);
+	CU_ASSERT_EQUAL(mvcc_why(fx->db, 30, &why), 0);
+	CU_ASSERT(why.readable && why.above_floor && !why.newest && !why.pins && why.views == 1);
+	CU_ASSERT_EQUAL(why.time_ns, at("2024-02-28 05:00:00"));
+	CU_ASSERT_EQUAL(why.policy_ns, at("2024-02-28 08:00:00"));
+	mvcc_view_close(view);
+	CU_ASSERT_EQUAL(mvcc_why(fx->db, MVCC_REV_LATEST, &why), 0);
+	CU_ASSERT(why.readable && why.newest && why.above_floor && why.policy_ns == 0);
+	CU_ASSERT_EQUAL(mvcc_why(fx->db, 5, &why), 0);
+	CU_ASSERT(why.readable && !why.above_floor && why.pins == 2);
+	CU_ASSERT_STRING_EQUAL(why.pin.name, "again");
+	CU_ASSERT_EQUAL(why.time_ns, at("2024-02-27 04:00:00"));
+	CU_ASSERT_EQUAL(mvcc_why(fx->db, 6, &why), 0);
+	CU_ASSERT(!why.readable && !why.above_floor && !why.pins && !why.time_ns);
+	CU_ASSERT_EQUAL(mvcc_why(fx->db, 32, &why), MVCC_EFUTURE);
+	fixture_close(fx);
+}
+
+static void test_the_row_of_a_policy_has_these_bytes(void)
+{
+	static const uint8_t expected[] = { 0x90, 0x1c, 10, 1, 2, 3, 4, 5, 0x80, 1 };
+	struct mvcc_policy policy = { 3600, 10, 1, 2, 3, 4, 5, 128 }, got;
+	struct buf row = { 0 };
+
+	CU_ASSERT_EQUAL(policy_encode(&row, &policy), 0);
+	CU_ASSERT(slice_eq(slice_buf(&row), slice_of(expected, sizeof(expected))));
+	CU_ASSERT_EQUAL(policy_decode(slice_buf(&row), &got), 0);
+	CU_ASSERT_EQUAL(got.free_bytes, 128);
+	for (size_t len = 0; len < row.len; len++)
+		CU_ASSERT_EQUAL(policy_decode(slice_of(row.data, len), &got), MVCC_ECORRUPT);
+	CU_ASSERT_EQUAL(buf_put_u8(&row, 0), 0);
+	CU_ASSERT_EQUAL(policy_decode(slice_buf(&row), &got), MVCC_ECORRUPT);
+	buf_release(&row);
+}
+
+static void on_memory(void)
+{
+	fixture_use(NULL);
+}
+
+static void on_rocks(void)
+{
+	static struct rocks_options options = { .cache_bytes = (size_t)8 << 20 };
+	static struct engine_provider provider;
+
+	provider = rocks_provider(&options);
+	fixture_use(&provider);
+}
+
+static CU_TestInfo store_tests[] = {
+	UNIT_TEST(test_a_policy_is_kept_with_the_store), UNIT_TEST(test_a_step_pins_compacts_and_unpins),
+	UNIT_TEST(test_a_taken_name_is_no_obstacle),     UNIT_TEST(test_a_full_disk_takes_history),
+	UNIT_TEST(test_why_a_revision_is_here),          CU_TEST_INFO_NULL,
+};
+
 static CU_TestInfo tests[] = {
 	UNIT_TEST(test_units_begin_where_the_calendar_says),
 	UNIT_TEST(test_random_times_begin_where_the_library_says),
@@ -551,13 +774,19 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_the_next_step_is_due_when_there_is_something_to_do),
 	UNIT_TEST(test_what_cannot_be_read_is_no_plan),
 	UNIT_TEST(test_random_histories_keep_what_the_policy_says),
+	UNIT_TEST(test_the_row_of_a_policy_has_these_bytes),
 	UNIT_TEST(test_a_changed_policy_never_brings_back_or_asks_for_what_is_gone),
 	CU_TEST_INFO_NULL,
 };
 
 int main(int argc, char **argv)
 {
-	CU_SuiteInfo suites[] = { UNIT_SUITE("retain", NULL, NULL, tests), CU_SUITE_INFO_NULL };
+	CU_SuiteInfo suites[] = {
+		UNIT_SUITE("retain", NULL, NULL, tests),
+		UNIT_SUITE("retention on memory", on_memory, NULL, store_tests),
+		UNIT_SUITE("retention on rocksdb", on_rocks, NULL, store_tests),
+		CU_SUITE_INFO_NULL,
+	};
 
 	return unit_main(argc, argv, suites);
 }
