@@ -22,6 +22,7 @@
 #define STEP_ROWS 1000u
 #define STEP_BYTES ((size_t)1 << 20)
 #define ROUNDS_MAX 8u /* of one pass, while the horizon rises under its feet */
+#define CLOCK_LOOK_NS (100 * 1000000ull)
 #define RETRY_MAX_NS (64 * RETRY_NS)
 
 /* ---- one step through `ended` ------------------------------------------------------------- */
@@ -487,23 +488,52 @@ static void wait_after_error_locked(struct mvcc *db, int err, uint64_t *pause_ns
 		k->asked++;
 }
 
+/*
+ * Waits until somebody asks, or until retention is due, by the clock on the wall: that is what the kernel is asked
+ * to wait for, so it wakes us in time, too, when the clock is set or the machine has slept.
+ */
+static void wait_for_work_locked(struct mvcc *db, int64_t due_ns)
+{
+	struct keep *k = db->keep;
+	uint64_t look = now_ns() + CLOCK_LOOK_NS;
+	struct timespec until = { .tv_sec = (time_t)(look / 1000000000),
+				  .tv_nsec = (long)(look % 1000000000) };
+	clockid_t clock = CLOCK_MONOTONIC;
+
+	if (due_ns == INT64_MAX) {
+		pthread_cond_wait(&k->asked_cv, &k->keeper_lock);
+		return;
+	}
+	if (!db->clock) { /* the caller's own can only be looked at */
+		clock = CLOCK_REALTIME;
+		until.tv_sec = (time_t)(due_ns / 1000000000);
+		until.tv_nsec = (long)(due_ns % 1000000000);
+	}
+	pthread_cond_clockwait(&k->asked_cv, &k->keeper_lock, clock, &until);
+}
+
 static void *keeper_main(void *arg)
 {
 	struct mvcc *db = arg;
 	struct keep *k = db->keep;
 	uint64_t pause_ns = RETRY_NS;
+	int64_t due_ns = INT64_MIN; /* when retention is to be looked at: at first now */
 
 	pthread_mutex_lock(&k->keeper_lock);
 	while (!atomic_load(&k->stop)) {
 		uint64_t asked = k->asked;
 		int err;
 
-		if (asked == k->done) {
-			pthread_cond_wait(&k->asked_cv, &k->keeper_lock);
+		if (asked == k->done && wall_ns(db) < due_ns) {
+			wait_for_work_locked(db, due_ns);
 			continue;
 		}
 		pthread_mutex_unlock(&k->keeper_lock);
-		err = pass(db);
+		err = retain_step(db, &due_ns);
+		if (err)
+			due_ns = INT64_MAX; /* it is asked again, with the pass */
+		else
+			err = pass(db);
 		pthread_mutex_lock(&k->keeper_lock);
 		k->done = asked;
 		k->result = err;
@@ -590,7 +620,12 @@ int mvcc_compact_wait(struct mvcc *db)
 
 int mvcc_upkeep(struct mvcc *db)
 {
-	int err = pass(db);
+	int64_t due_ns;
+	int first = retain_step(db, &due_ns);
+	int err = lease_expire_due(db, NULL);
 
-	return err == -EBUSY ? 0 : err; /* what a view holds back is not due yet */
+	first = first ? first : err;
+	err = pass(db);
+	first = first ? first : err;
+	return first == -EBUSY ? 0 : first; /* what a view holds back is not due yet */
 }

@@ -738,6 +738,69 @@ static int check_ended(struct verify *v)
 	return err || v->unreadable[FAM_META] ? err : walk(v, FAM_HIST, check_will_release);
 }
 
+/* ---- leases ------------------------------------------------------------------------------- */
+
+static int check_lease_row(struct verify *v, struct slice row, struct slice value)
+{
+	struct lease_row lease;
+	struct record rec;
+	mvcc_lease_t id;
+	struct slice key;
+	bool found;
+	int err;
+
+	if (lease_row_decode(row, value, &lease) == 0)
+		return 0;
+	if (attached_key_decode(row, &id, &key) || value.len)
+		return problem(v, "lease: the row does not decode", row, 0, 0);
+	if (v->unreadable[FAM_LATEST])
+		return 0;
+	err = look_up_latest(v, key, &rec, &found);
+	if (err || v->unreadable[FAM_LATEST] || (found && rec.lease == id))
+		return err;
+	return problem(v, "lease: a row of a key that does not have it", key, 0, 0);
+}
+
+static int find_lease_row(struct verify *v, bool *found)
+{
+	int err = look_up(v, FAM_LEASE, slice_buf(&v->hist_key), slice_buf(&v->hist_key), found);
+
+	*found = !err && *found && v->rows[FAM_LEASE]->key.len == v->hist_key.len;
+	return err;
+}
+
+/* A record with a lease: that exists, and will find the key when it ends. */
+static int check_leased(struct verify *v, struct slice key, struct slice value)
+{
+	bool lease = false, attached = false;
+	struct record rec;
+	int err;
+
+	if (v->unreadable[FAM_LEASE] || record_decode(value, &rec) || !rec.lease)
+		return 0;
+	err = lease_key(&v->hist_key, rec.lease);
+	if (!err)
+		err = find_lease_row(v, &lease);
+	if (!err)
+		err = attached_key(&v->hist_key, rec.lease, key);
+	if (!err)
+		err = find_lease_row(v, &attached);
+	if (err || v->unreadable[FAM_LEASE])
+		return err;
+	if (!lease)
+		err = problem(v, "latest: the record has a lease that does not exist", key, rec.mod, 0);
+	if (!err && !attached)
+		err = problem(v, "lease: the row of a key is missing", key, rec.mod, 0);
+	return err;
+}
+
+static int check_leases(struct verify *v)
+{
+	int err = walk(v, FAM_LEASE, check_lease_row);
+
+	return err ? err : walk(v, FAM_LATEST, check_leased);
+}
+
 /* ---- blobs -------------------------------------------------------------------------------- */
 
 static struct blob_refs *find_blob(struct verify *v, mvcc_blob_t id)
@@ -933,8 +996,8 @@ static int check_stage(struct verify *v)
 static int run_checks(struct verify *v)
 {
 	static int (*const checks[])(struct verify * v) = {
-		check_meta,   check_latest, check_hist,  check_log,
-		check_untold, check_ended,  check_blobs, check_stage,
+		check_meta,  check_latest, check_hist,  check_log,   check_untold,
+		check_ended, check_leases, check_blobs, check_stage,
 	};
 	int err = 0;
 

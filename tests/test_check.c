@@ -1334,6 +1334,33 @@ static struct damage named(const char *what, const char *key, mvcc_rev_t rev, mv
 	return (struct damage){ .what = what, .key = key, .rev = rev, .blob = blob };
 }
 
+/* A key with a lease, whose id is given. */
+static mvcc_lease_t leased_key(struct fixture *fx)
+{
+	struct mvcc_txn *txn = begin(fx->db);
+	struct mvcc_put put = { .key = str("leased"), .value = str("v") };
+
+	CU_ASSERT_EQUAL_FATAL(mvcc_lease_grant(fx->db, 0, 3600000, &put.lease), 0);
+	CU_ASSERT_EQUAL(mvcc_txn_put_with(txn, &put), 0);
+	commit(txn);
+	fixture_drain(fx);
+	fixture_verify(fx);
+	return put.lease;
+}
+
+/* The row of a lease, or of a key of it: is added, or goes. */
+static void damage_lease(struct fixture *fx, mvcc_lease_t id, const char *key, bool goes)
+{
+	struct buf row = { 0 };
+
+	CU_ASSERT_EQUAL(key ? attached_key(&row, id, str(key)) : lease_key(&row, id), 0);
+	if (goes)
+		raw_del(fx, FAM_LEASE, slice_buf(&row));
+	else
+		raw_put(fx, FAM_LEASE, slice_buf(&row), slice_of(NULL, 0));
+	buf_release(&row);
+}
+
 static struct damage damage(struct fixture *fx, unsigned kind, bool *last)
 {
 	static const char not_a_record[] = "\x80nonsense";
@@ -1554,6 +1581,19 @@ static struct damage damage(struct fixture *fx, unsigned kind, bool *last)
 	case 65:
 		damage_ended(fx, ENDED_NEW, 4, "b", 2);
 		return named("ended: tells of a record that is not there", "b", 2, 0);
+	case 66:
+		raw_put(fx, FAM_LEASE, str("\x05"), str("x"));
+		return named("lease: the row does not decode", "\x05", 0, 0);
+	case 67:
+		damage_lease(fx, 5, "b", false);
+		return named("lease: a row of a key that does not have it", "b", 0, 0);
+	case 68:
+		damage_lease(fx, leased_key(fx), NULL, true);
+		return named("latest: the record has a lease that does not exist", "leased",
+			     mvcc_current(fx->db), 0);
+	case 69:
+		damage_lease(fx, leased_key(fx), "leased", true);
+		return named("lease: the row of a key is missing", "leased", mvcc_current(fx->db), 0);
 	default:
 		*last = true;
 		return named(NULL, NULL, 0, 0);
