@@ -9,7 +9,9 @@
 #include "tests/unit.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SECOND ((int64_t)1000000000)
 #define HOUR (3600 * SECOND)
@@ -648,6 +650,61 @@ static void test_a_step_pins_compacts_and_unpins(void)
 	fixture_close(fx);
 }
 
+static void test_upkeep_does_all_that_is_due(void)
+{
+	struct fixture *fx = store_at("2024-02-27 00:00:00");
+	struct mvcc_policy policy = { .keep_all_s = 7200 };
+	struct mvcc_put leased = { .key = str("leased"), .value = str("v") };
+	struct mvcc_stats stats;
+	struct mvcc_txn *txn;
+
+	CU_ASSERT_EQUAL(mvcc_lease_grant(fx->db, 0, 3600 * 1000, &leased.lease), 0);
+	txn = begin(fx->db);
+	CU_ASSERT_EQUAL(mvcc_txn_put_with(txn, &leased), 0);
+	commit(txn);
+	CU_ASSERT_EQUAL(mvcc_policy_set(fx->db, &policy), 0);
+	CU_ASSERT_EQUAL(mvcc_upkeep(fx->db), 0);
+	CU_ASSERT_EQUAL(mvcc_floor(fx->db), MVCC_REV_FIRST);
+	assert_value_at(fx->db, MVCC_REV_LATEST, "leased", "v");
+	commits(fx, 6, HOUR);
+	CU_ASSERT_EQUAL(mvcc_upkeep(fx->db), 0);
+	mvcc_stats(fx->db, &stats);
+	CU_ASSERT_EQUAL(stats.leases, 0);
+	CU_ASSERT_EQUAL(stats.floor, 6);
+	CU_ASSERT_EQUAL(stats.compacted, 6);
+	assert_absent_at(fx->db, MVCC_REV_LATEST, "leased");
+	fixture_close(fx);
+}
+
+static _Atomic int64_t shared_clock_ns;
+
+static int64_t told_shared_time(void *arg)
+{
+	(void)arg;
+	return atomic_load(&shared_clock_ns);
+}
+
+/* Nothing but the clock moves; the keeper looks at it. */
+static void test_the_keeper_follows_policy_and_clock_by_itself(void)
+{
+	struct fixture *fx = fixture_new();
+	struct mvcc_policy policy = { .keep_all_s = 3600 };
+
+	atomic_store(&shared_clock_ns, at("2024-02-27 00:00:00"));
+	fx->opt.clock = told_shared_time;
+	CU_ASSERT_EQUAL_FATAL(fixture_try_open(fx), 0);
+	for (int i = 0; i < 9; i++)
+		put(fx->db, "k", "v");
+	CU_ASSERT_EQUAL(mvcc_policy_set(fx->db, &policy), 0);
+	CU_ASSERT_EQUAL(mvcc_compact_wait(fx->db), 0); /* a pass, and a step of the policy before it */
+	CU_ASSERT_EQUAL(mvcc_floor(fx->db), MVCC_REV_FIRST);
+	atomic_fetch_add(&shared_clock_ns, 2 * HOUR);
+	for (int i = 0; i < 1000 && mvcc_floor(fx->db) != 10; i++)
+		usleep(10000);
+	CU_ASSERT_EQUAL(mvcc_floor(fx->db), 10);
+	fixture_close(fx);
+}
+
 static void test_a_taken_name_is_no_obstacle(void)
 {
 	struct fixture *fx = store_at("2024-02-27 00:00:00");
@@ -757,9 +814,14 @@ static void on_rocks(void)
 }
 
 static CU_TestInfo store_tests[] = {
-	UNIT_TEST(test_a_policy_is_kept_with_the_store), UNIT_TEST(test_a_step_pins_compacts_and_unpins),
-	UNIT_TEST(test_a_taken_name_is_no_obstacle),     UNIT_TEST(test_a_full_disk_takes_history),
-	UNIT_TEST(test_why_a_revision_is_here),          CU_TEST_INFO_NULL,
+	UNIT_TEST(test_a_policy_is_kept_with_the_store),
+	UNIT_TEST(test_a_step_pins_compacts_and_unpins),
+	UNIT_TEST(test_upkeep_does_all_that_is_due),
+	UNIT_TEST(test_the_keeper_follows_policy_and_clock_by_itself),
+	UNIT_TEST(test_a_taken_name_is_no_obstacle),
+	UNIT_TEST(test_a_full_disk_takes_history),
+	UNIT_TEST(test_why_a_revision_is_here),
+	CU_TEST_INFO_NULL,
 };
 
 static CU_TestInfo tests[] = {
