@@ -176,6 +176,8 @@ struct drain {
 	struct generation *gen;
 	struct engine_batch *batch;
 	struct buf key, row, record;
+	struct slice commit;     /* of a run: its record in the ring */
+	bool told;               /* it is in the engine, too */
 	struct mem_node **chain; /* the versions of one key, newest first */
 	size_t nchain, chain_cap;
 	struct ids refs; /* blobs referred to once more, in any order */
@@ -529,21 +531,25 @@ static int put_refs(struct drain *d)
 	return err;
 }
 
-static int put_applied(struct drain *d)
+static struct applied applied_by(const struct generation *gen)
 {
-	const struct generation *gen = d->gen;
-	struct applied applied = {
+	return (struct applied){
 		.seq = gen->end.seq,
 		.pos = gen->end.pos,
 		.check = gen->end.check,
 		.rev = gen->last_rev,
 		.time_ns = gen->last_time_ns,
 	};
+}
+
+static int put_applied(struct drain *d)
+{
+	struct applied applied = applied_by(d->gen);
 	int err = applied_encode(&d->row, &applied);
 
 	if (!err)
 		err = engine_batch_put(d->batch, FAM_META, slice_str(META_APPLIED), slice_buf(&d->row));
-	return err ? err : blob_low_put(d->db, d->batch, gen->last_rev, NULL);
+	return err ? err : blob_low_put(d->db, d->batch, applied.rev, NULL);
 }
 
 static int write_batch(struct drain *d)
@@ -740,10 +746,27 @@ out:
 	return err;
 }
 
+/*
+ * A run that takes more than one batch could be left half moved by a power cut that takes its record in the ring.
+ * So the first batch brings that record.
+ */
+static int tell_commit(struct drain *d)
+{
+	struct applied after = applied_by(d->gen);
+	int err = d->told ? 0 : moving_encode(&d->row, &after, d->commit);
+
+	if (!err && !d->told)
+		err = engine_batch_put(d->batch, FAM_META, slice_str(META_MOVING), slice_buf(&d->row));
+	d->told = true;
+	return err;
+}
+
 static int end_chunk(struct drain *d)
 {
 	int err = log_flush(d);
 
+	if (!err)
+		err = tell_commit(d);
 	pthread_mutex_lock(&d->db->refs_lock);
 	if (!err)
 		err = put_refs(d);
@@ -815,13 +838,13 @@ static int drain_run(struct drain *d)
 	struct engine_iter *it = NULL;
 	struct ring_at at = d->gen->begin;
 	struct commit_head head;
-	struct slice payload;
 	uint32_t type, part;
 	int err;
 
-	if (!ring_next(&d->db->ring, &at, &type, &payload) || type != RING_COMMIT)
+	d->commit = slice_buf(&d->db->moving);
+	if (!d->commit.len && (!ring_next(&d->db->ring, &at, &type, &d->commit) || type != RING_COMMIT))
 		return MVCC_ECORRUPT;
-	err = commit_head_decode(payload, &head);
+	err = commit_head_decode(d->commit, &head);
 	if (!err)
 		err = next_log_part(d, head.rev, &part);
 	if (err)
@@ -843,6 +866,8 @@ static int drain_run(struct drain *d)
 		err = end_run(d, slice_buf(&start));
 	if (!err)
 		err = put_settled(d, &head);
+	if (!err)
+		err = engine_batch_del(d->batch, FAM_META, slice_str(META_MOVING));
 	if (!err)
 		err = finish(d);
 	buf_release(&start);

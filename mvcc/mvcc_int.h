@@ -113,6 +113,7 @@ struct mvcc {
 	int64_t (*clock)(void *arg);
 	void *clock_arg;
 	uint64_t replayed;
+	struct buf moving; /* open only: the commit whose run was being moved, if its own row tells it */
 	struct gate gate;
 	struct keep *keep;         /* keep_int.h */
 	struct watching *watching; /* a lock of its own */

@@ -459,6 +459,8 @@ int policy_decode(struct slice in, struct mvcc_policy *out)
 	return 0;
 }
 
+#define APPLIED_BYTES ((size_t)5 * 8)
+
 int applied_encode(struct buf *out, const struct applied *a)
 {
 	int err;
@@ -485,6 +487,23 @@ int applied_decode(struct slice in, struct applied *out)
 		return MVCC_ECORRUPT;
 	out->time_ns = (int64_t)time_ns;
 	return 0;
+}
+
+int moving_encode(struct buf *out, const struct applied *after, struct slice payload)
+{
+	int err = applied_encode(out, after);
+
+	return err ? err : buf_put_slice(out, payload);
+}
+
+int moving_decode(struct slice in, struct applied *after, struct slice *payload)
+{
+	struct slice head;
+
+	if (!take(&in, APPLIED_BYTES, &head))
+		return MVCC_ECORRUPT;
+	*payload = in;
+	return applied_decode(head, after);
 }
 
 int ended_key_start(struct buf *out, mvcc_rev_t at, mvcc_rev_t end_rev)

@@ -142,6 +142,7 @@ int attached_key_decode(struct slice in, mvcc_lease_t *id, struct slice *key); /
 #define META_CHECKPOINT "checkpoint/" /* ++ path */
 #define META_POLICY "policy"
 #define META_APPLIED "applied"
+#define META_MOVING "moving"
 #define META_FLOOR "floor"
 #define META_BLOB_LOW "blob_low"
 #define META_INTENT "intent/"   /* ++ BE64(id) */
@@ -171,6 +172,10 @@ struct applied {
 
 int applied_encode(struct buf *out, const struct applied *a);
 int applied_decode(struct slice in, struct applied *out);
+
+/* The row `moving`: what `applied` will be once a run is moved, and its commit, as the ring has it. */
+int moving_encode(struct buf *out, const struct applied *after, struct slice payload); /* replaces */
+int moving_decode(struct slice in, struct applied *after, struct slice *payload);      /* or MVCC_ECORRUPT */
 
 /* ---- rows of the log ---------------------------------------------------------------------- */
 

@@ -343,6 +343,34 @@ static int drain_sealed(struct mvcc *db, unsigned keep)
 }
 
 /* Puts what the ring holds behind `applied` into the engine. No thread runs yet. */
+/*
+ * A run was being moved, in several batches, and the first one is there: the rest follows, whatever became of the
+ * ring. After it the ring goes on, if it has more.
+ */
+static int resume_run(struct mvcc *db)
+{
+	struct engine_pin pin = { 0 };
+	struct applied after;
+	struct slice payload;
+	int err = engine_get(db->engine, FAM_META, slice_str(META_MOVING), &pin);
+
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	err = moving_decode(pin.value, &after, &payload);
+	if (!err)
+		err = buf_copy(&db->moving, payload);
+	engine_pin_release(db->engine, &pin);
+	if (!err && after.seq != db->ring.head.seq + 1)
+		err = MVCC_ECORRUPT;
+	if (!err)
+		err = replay_commit(db, slice_buf(&db->moving),
+				    (struct ring_at){ after.pos, after.seq, after.check });
+	if (!err)
+		err = drain_sealed(db, 1);
+	buf_release(&db->moving);
+	return err == 1 ? MVCC_ECORRUPT : err; /* rows went before what they need: the engine lost order */
+}
+
 static int replay(struct mvcc *db)
 {
 	struct ring_at at = db->ring.head;
@@ -765,6 +793,8 @@ static int load_rows(struct mvcc *db, const struct mvcc_options *opt)
 		err = counters_load(db);
 	if (!err)
 		err = leases_load(db);
+	if (!err)
+		err = resume_run(db);
 	if (!err)
 		err = replay(db);
 	if (!err)

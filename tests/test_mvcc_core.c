@@ -338,6 +338,24 @@ static void test_the_applied_row_has_its_bytes(void)
 	buf_release(&out);
 }
 
+static void test_the_moving_row_is_applied_and_a_commit(void)
+{
+	struct applied a = { .seq = 1, .pos = 2, .check = 3, .rev = 4, .time_ns = 5 }, got;
+	struct buf out = { 0 }, first = { 0 };
+	struct slice payload;
+
+	CU_ASSERT_EQUAL(applied_encode(&first, &a), 0);
+	CU_ASSERT_EQUAL(moving_encode(&out, &a, str("commit")), 0);
+	CU_ASSERT(slice_eq(slice_of(out.data, first.len), slice_buf(&first)));
+	CU_ASSERT(slice_eq(slice_of(out.data + first.len, out.len - first.len), str("commit")));
+	CU_ASSERT_EQUAL(moving_decode(slice_buf(&out), &got, &payload), 0);
+	CU_ASSERT(got.seq == 1 && got.time_ns == 5 && slice_eq(payload, str("commit")));
+	out.len = first.len - 1;
+	CU_ASSERT_EQUAL(moving_decode(slice_buf(&out), &got, &payload), MVCC_ECORRUPT);
+	buf_release(&out);
+	buf_release(&first);
+}
+
 /* ---- the ring ----------------------------------------------------------------------------- */
 
 struct ring_fixture {
@@ -977,6 +995,7 @@ static CU_TestInfo format_tests[] = {
 	UNIT_TEST(test_a_commit_has_its_bytes),
 	UNIT_TEST(test_log_rows_have_their_bytes),
 	UNIT_TEST(test_the_applied_row_has_its_bytes),
+	UNIT_TEST(test_the_moving_row_is_applied_and_a_commit),
 	CU_TEST_INFO_NULL,
 };
 

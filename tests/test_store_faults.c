@@ -1047,6 +1047,66 @@ static void test_a_power_cut_that_tore_the_ring_leaves_a_prefix(void)
 	cut_power(RING_OLD, 30);
 }
 
+enum { RUN_KEYS = 3000 };
+
+/* Commits a run that takes several batches to be moved, and waits until it is. */
+static void move_a_run(struct fixture *fx)
+{
+	static const char value[1024] = "of the run";
+	struct mvcc_txn *txn = begin(fx->db);
+	struct mvcc_stats stats;
+	char key[16];
+
+	for (unsigned i = 0; i < RUN_KEYS; i++) {
+		snprintf(key, sizeof(key), "k%04u", i);
+		CU_ASSERT_EQUAL(mvcc_txn_put(txn, str(key), slice_of(value, sizeof(value)), NULL, 0), 0);
+	}
+	commit(txn);
+	do {
+		usleep(1000);
+		mvcc_stats(fx->db, &stats);
+	} while (stats.applied != stats.current && !stats.failed);
+	CU_ASSERT_EQUAL(stats.failed, 0);
+}
+
+static void test_a_run_half_moved_is_moved_to_its_end_whatever_became_of_the_ring(void)
+{
+	uint64_t state = 1, moved = 0;
+	bool all = false;
+
+	for (size_t keep = 0; !all; keep++) {
+		struct fixture *fx = fixture_new();
+		struct mvcc_rows rows = { 0 };
+		struct mvcc_view *view;
+
+		fx->opt.sync_ms = 3600000;
+		CU_ASSERT_EQUAL_FATAL(fixture_try_open(fx), 0);
+		put(fx->db, "k0007", "before");
+		fixture_drain(fx);
+		move_a_run(fx);
+		all = keep >= mem_engine_unsynced(fx->mem);
+		mem_engine_power_cut_keeping(fx->mem, keep);
+		mvcc_close(fx->db);
+		fx->db = NULL;
+		damage_ring(fx->dir, NULL, keep % 2 ? RING_ZEROED : RING_DATA_ZEROED, &state);
+		CU_ASSERT_EQUAL_FATAL(fixture_try_open(fx), 0);
+		CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, MVCC_REV_LATEST, &view), 0);
+		CU_ASSERT_EQUAL(mvcc_range(view, str("k"), str("l"), NULL, &rows), 0);
+		CU_ASSERT(rows.n == 1 || rows.n == RUN_KEYS);
+		CU_ASSERT_EQUAL(mvcc_current(fx->db), rows.n == 1 ? 2 : 3);
+		moved += rows.n == RUN_KEYS;
+		mvcc_rows_release(&rows);
+		mvcc_view_close(view);
+		assert_value_at(fx->db, 2, "k0007", "before");
+		fixture_verify(fx);
+		CU_ASSERT_EQUAL(put(fx->db, "after", "it"), mvcc_current(fx->db));
+		fixture_reopen(fx);
+		fixture_verify(fx);
+		fixture_close(fx);
+	}
+	CU_ASSERT(moved >= 3); /* not the last batch alone */
+}
+
 /* The same with the engine whole: what had reached it stays, what was damaged ends the replay. */
 static void test_a_damaged_ring_ends_the_replay_not_the_store(void)
 {
@@ -1143,6 +1203,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_power_cut_leaves_a_prefix),
 	UNIT_TEST(test_a_power_cut_that_took_the_ring_leaves_a_prefix),
 	UNIT_TEST(test_a_power_cut_that_tore_the_ring_leaves_a_prefix),
+	UNIT_TEST(test_a_run_half_moved_is_moved_to_its_end_whatever_became_of_the_ring),
 	UNIT_TEST(test_a_damaged_ring_ends_the_replay_not_the_store),
 	UNIT_TEST(test_a_store_half_made_is_made_anew),
 	CU_TEST_INFO_NULL,
