@@ -450,19 +450,19 @@ static int check_change(struct verify *v, const struct mvcc_change *change)
 	return err ? err : check_replaced(v, change);
 }
 
-/* A row's place: revisions without a gap from the floor up, parts from 0 on, times that never go back. */
+/* A row's place: revisions without a gap from the floor up, with parts from 0 on; times that never go back. */
 static int check_log_place(struct verify *v, mvcc_rev_t rev, uint32_t number, const struct log_part *part)
 {
 	mvcc_rev_t next = v->log_rev + 1 > v->floor ? v->log_rev + 1 : v->floor;
 	int err = 0;
 
 	if (rev == v->log_rev) {
-		if (number != v->log_part + 1)
+		if (number != v->log_part + 1 && rev >= v->floor)
 			err = problem(v, "log: a part is missing", no_key(), rev, 0);
 		v->log_part = number;
 		return err;
 	}
-	if (number != 0)
+	if (number != 0 && rev >= v->floor)
 		err = problem(v, "log: a part is missing", no_key(), rev, 0);
 	if (!err && rev > v->applied.rev)
 		err = problem(v, "log: of a revision that does not exist yet", no_key(), rev, 0);
