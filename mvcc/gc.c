@@ -413,8 +413,7 @@ static int finish(struct mvcc *db, const struct pass *p)
 	if (err)
 		return err;
 	pthread_mutex_lock(&db->views_lock);
-	for (size_t i = 0; i < p->todo.n; i++)
-		revs_remove(&db->keep->pins.unpinned, p->todo.v[i]);
+	revs_subtract(&db->keep->pins.unpinned, &p->todo);
 	pthread_mutex_unlock(&db->views_lock);
 	atomic_store(&db->keep->compacted, p->horizon);
 	return 0;
