@@ -821,8 +821,8 @@ static int load_all(struct mvcc *db, struct loaded *l)
 }
 
 /*
- * Takes over what was loaded. A pin that a failed write did take away may have views: where it was they
- * are zombies now.
+ * Takes over what was loaded. A pin that a failed write did take away may have views: where it was they are
+ * zombies now. But not from the floor up: nothing would be waiting for the end of those.
  */
 static int install_locked(struct mvcc *db, struct loaded *l)
 {
@@ -833,7 +833,7 @@ static int install_locked(struct mvcc *db, struct loaded *l)
 	for (size_t i = 0; !err && i < was.zombies.n; i++)
 		revs_add(&l->pins.zombies, was.zombies.v[i]);
 	for (size_t i = 0; !err && i < was.pinned.n; i++)
-		if (!revs_has(&l->pins.pinned, was.pinned.v[i]) && view_is_at_locked(db, was.pinned.v[i]))
+		if (revs_has(&l->pins.unpinned, was.pinned.v[i]) && view_is_at_locked(db, was.pinned.v[i]))
 			revs_add(&l->pins.zombies, was.pinned.v[i]);
 	if (!err)
 		err = reserve_locked(k, &l->pins);
