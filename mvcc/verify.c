@@ -64,7 +64,7 @@ struct verify {
 	mvcc_blob_t blobs_first, blobs_last; /* what the table is about: all ids between */
 };
 
-/* Every check returns 0, or why to stop: what `fn` returned, or no memory. */
+/* Every check returns 0, or why to stop: what `fn` returned, no memory, or what failed the store. */
 static int problem(struct verify *v, const char *what, struct slice key, mvcc_rev_t rev, mvcc_blob_t blob)
 {
 	const struct mvcc_problem p = { .what = what, .key = key, .rev = rev, .blob = blob };
@@ -102,7 +102,9 @@ static int walk_from(struct verify *v, unsigned family, struct slice start, stru
 	for (bool on = engine_iter_seek(it, start); on && !err; on = engine_iter_next(it)) {
 		if (!slice_starts(it->key, prefix))
 			return 0;
-		err = row(v, it->key, it->value);
+		err = atomic_load(&v->db->failed); /* a store that failed waits for all iterators to go */
+		if (!err)
+			err = row(v, it->key, it->value);
 		if (!err)
 			err = buf_copy(&v->at, it->key);
 	}
