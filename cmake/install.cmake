@@ -22,6 +22,7 @@ function(install_archive name target)
 		COMMAND ${CMAKE_AR} rcs ${archive} ${object}
 		DEPENDS $<TARGET_OBJECTS:${target}> COMMAND_EXPAND_LISTS VERBATIM)
 	add_custom_target(archive_${name} ALL DEPENDS ${archive})
+	add_dependencies(archive_${name} ${target}) # the objects alone tell make's other jobs nothing
 	install(FILES ${archive} DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endfunction()
 install_archive(mvcc mvcc_objects)

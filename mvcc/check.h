@@ -46,7 +46,8 @@ struct mvcc_problem {
  * Reads every row and checks that it decodes, that each fits the others (records and their ends, the log and what it
  * tells of, blobs and their counts, leases and their keys, pins), and that the engine's own checksums hold. Each problem
  * is told to `fn` (NULL: nobody), until it returns non-zero, which then is returned. The store goes on meanwhile; what
- * changes while it is read is not taken for damage. `*problems` counts them. 0 also when there are some.
+ * changes while it is read is not taken for damage. `*problems` counts them. 0 also when there are some. A store that
+ * fails, or has failed, ends it with why.
  */
 MVCC_API int mvcc_verify(struct mvcc *db, int (*fn)(void *arg, const struct mvcc_problem *problem), void *arg,
 			 uint64_t *problems);

@@ -143,6 +143,18 @@ static int lower_count(struct step *s, mvcc_blob_t blob, uint64_t by)
 	return err || count ? err : free_blob(s, blob);
 }
 
+/* Before the write, which may be there though it fails. */
+static void note_owed(struct keep *k, const struct step *s)
+{
+	k->owed.ended = true;
+	if (!s->freed)
+		return;
+	if (!k->owed.blob_first || s->first < k->owed.blob_first)
+		k->owed.blob_first = s->first;
+	if (s->last > k->owed.blob_last)
+		k->owed.blob_last = s->last;
+}
+
 /* Several rows of the step may refer to one blob: it is counted down once, by all of them. */
 static int write_step(struct step *s)
 {
@@ -157,6 +169,7 @@ static int write_step(struct step *s)
 			n++;
 		err = lower_count(s, s->ids.v[i], n);
 	}
+	note_owed(db->keep, s);
 	if (!err)
 		err = db_write(db, s->batch, ENGINE_NOSYNC);
 	pthread_mutex_unlock(&db->refs_lock);
@@ -185,18 +198,6 @@ static int take_rows(struct step *s, struct slice end)
 	return err;
 }
 
-static void note_freed(struct keep *k, const struct step *s)
-{
-	atomic_fetch_add_explicit(&k->n_blobs_freed, s->freed, memory_order_relaxed);
-	k->owed.ended = true;
-	if (!s->freed)
-		return;
-	if (!k->owed.blob_first || s->first < k->owed.blob_first)
-		k->owed.blob_first = s->first;
-	if (s->last > k->owed.blob_last)
-		k->owed.blob_last = s->last;
-}
-
 /* One batch. Caller holds pass_lock. */
 static int do_step(struct step *s, struct slice end)
 {
@@ -213,8 +214,8 @@ static int do_step(struct step *s, struct slice end)
 		err = take_rows(s, end);
 	if (!err && s->rows)
 		err = write_step(s);
-	if (!err && s->rows)
-		note_freed(db->keep, s);
+	if (!err)
+		atomic_fetch_add_explicit(&db->keep->n_blobs_freed, s->freed, memory_order_relaxed);
 	/* batches do not outlive a reopening of the engine, so none is kept outside the gate */
 	engine_batch_free(s->batch);
 	s->batch = NULL;
@@ -414,8 +415,7 @@ static int finish(struct mvcc *db, const struct pass *p)
 	if (err)
 		return err;
 	pthread_mutex_lock(&db->views_lock);
-	for (size_t i = 0; i < p->todo.n; i++)
-		revs_remove(&db->keep->pins.unpinned, p->todo.v[i]);
+	revs_subtract(&db->keep->pins.unpinned, &p->todo);
 	pthread_mutex_unlock(&db->views_lock);
 	atomic_store(&db->keep->compacted, p->horizon);
 	return 0;
@@ -472,7 +472,7 @@ void keep_interrupt(struct mvcc *db)
 }
 
 /* A failed store wakes the keeper when it works again; anything else is tried again after a while. */
-static void wait_after_error_locked(struct mvcc *db, int err, uint64_t *pause_ns)
+static void wait_after_error_locked(struct mvcc *db, uint64_t *pause_ns)
 {
 	struct keep *k = db->keep;
 	uint64_t due = now_ns() + *pause_ns;
@@ -480,12 +480,11 @@ static void wait_after_error_locked(struct mvcc *db, int err, uint64_t *pause_ns
 
 	if (atomic_load(&db->failed) || atomic_load(&k->stop) || k->asked != k->done)
 		return;
-	if (*pause_ns == RETRY_NS)
-		db_log(db, LOG_WARNING, "compaction stopped: %s; it will be tried again", mvcc_strerror(err));
 	if (*pause_ns < RETRY_MAX_NS)
 		*pause_ns *= 2;
-	if (pthread_cond_timedwait(&k->asked_cv, &k->keeper_lock, &until) == ETIMEDOUT)
-		k->asked++;
+	while (k->asked == k->done && !atomic_load(&k->stop))
+		if (pthread_cond_timedwait(&k->asked_cv, &k->keeper_lock, &until) == ETIMEDOUT)
+			k->asked++;
 }
 
 /*
@@ -522,6 +521,7 @@ static void *keeper_main(void *arg)
 	pthread_mutex_lock(&k->keeper_lock);
 	while (!atomic_load(&k->stop)) {
 		uint64_t asked = k->asked;
+		bool failed;
 		int err;
 
 		if (asked == k->done && wall_ns(db) < due_ns) {
@@ -534,12 +534,16 @@ static void *keeper_main(void *arg)
 			due_ns = INT64_MAX; /* it is asked again, with the pass */
 		else
 			err = pass(db);
+		failed = err && err != -EBUSY && !atomic_load(&k->stop);
+		if (failed && pause_ns == RETRY_NS && !atomic_load(&db->failed))
+			db_log(db, LOG_WARNING, "compaction stopped: %s; it will be tried again",
+			       mvcc_strerror(err));
 		pthread_mutex_lock(&k->keeper_lock);
 		k->done = asked;
 		k->result = err;
 		pthread_cond_broadcast(&k->done_cv);
-		if (err && err != -EBUSY)
-			wait_after_error_locked(db, err, &pause_ns);
+		if (failed)
+			wait_after_error_locked(db, &pause_ns);
 		else
 			pause_ns = RETRY_NS;
 	}

@@ -82,6 +82,39 @@ void revs_remove(struct revs *revs, mvcc_rev_t rev)
 	memmove(revs->v + i, revs->v + i + 1, (revs->n - i) * sizeof(*revs->v));
 }
 
+void revs_subtract(struct revs *revs, const struct revs *gone)
+{
+	size_t left = 0;
+
+	for (size_t i = 0, j = 0; i < revs->n; i++) {
+		while (j < gone->n && gone->v[j] < revs->v[i])
+			j++;
+		if (j == gone->n || gone->v[j] != revs->v[i])
+			revs->v[left++] = revs->v[i];
+	}
+	revs->n = left;
+}
+
+static int by_rev(const void *a, const void *b)
+{
+	const mvcc_rev_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* Makes rising order, each once, of revisions in any. */
+static void revs_sort(struct revs *revs)
+{
+	size_t n = 0;
+
+	if (revs->n)
+		qsort(revs->v, revs->n, sizeof(*revs->v), by_rev);
+	for (size_t i = 0; i < revs->n; i++)
+		if (n == 0 || revs->v[n - 1] != revs->v[i])
+			revs->v[n++] = revs->v[i];
+	revs->n = n;
+}
+
 mvcc_rev_t revs_newest_in(const struct revs *revs, mvcc_rev_t mod, mvcc_rev_t end)
 {
 	size_t i = revs_from(revs, end);
@@ -509,10 +542,8 @@ static int pins_write_locked(struct mvcc *db, const struct pin_change *change)
 /* When a revision was committed. Below the floor its log row may be gone, but a pin knows. */
 static int pin_time_locked(struct mvcc *db, mvcc_rev_t rev, int64_t *out)
 {
-	const struct mvcc_pin *other = pin_of_rev(&db->keep->pins, rev);
-
-	if (other) {
-		*out = other->time_ns;
+	if (revs_has(&db->keep->pins.pinned, rev)) {
+		*out = pin_of_rev(&db->keep->pins, rev)->time_ns;
 		return 0;
 	}
 	return rev < atomic_load(&db->floor) ? MVCC_ECOMPACTED : log_time_of(db, rev, out);
@@ -725,7 +756,7 @@ static int load_pin(struct mvcc *db, struct loaded *l, struct slice name, struct
 	if (err)
 		return err;
 	pin_add_locked(&l->pins, &pin);
-	revs_add(&l->pins.pinned, pin.rev);
+	l->pins.pinned.v[l->pins.pinned.n++] = pin.rev; /* sorted when all are there */
 	return 0;
 }
 
@@ -783,14 +814,15 @@ static int load_all(struct mvcc *db, struct loaded *l)
 		err = 0;
 	if (!err)
 		err = load_rows_of(db, l, META_PIN, load_pin);
+	revs_sort(&l->pins.pinned);
 	if (!err)
 		err = load_rows_of(db, l, META_UNPINNED, load_unpinned);
 	return err;
 }
 
 /*
- * Takes over what was loaded. A pin that a failed write did take away may have views: where it was they
- * are zombies now.
+ * Takes over what was loaded. A pin that a failed write did take away may have views: where it was they are
+ * zombies now. But not from the floor up: nothing would be waiting for the end of those.
  */
 static int install_locked(struct mvcc *db, struct loaded *l)
 {
@@ -801,7 +833,7 @@ static int install_locked(struct mvcc *db, struct loaded *l)
 	for (size_t i = 0; !err && i < was.zombies.n; i++)
 		revs_add(&l->pins.zombies, was.zombies.v[i]);
 	for (size_t i = 0; !err && i < was.pinned.n; i++)
-		if (!revs_has(&l->pins.pinned, was.pinned.v[i]) && view_is_at_locked(db, was.pinned.v[i]))
+		if (revs_has(&l->pins.unpinned, was.pinned.v[i]) && view_is_at_locked(db, was.pinned.v[i]))
 			revs_add(&l->pins.zombies, was.pinned.v[i]);
 	if (!err)
 		err = reserve_locked(k, &l->pins);

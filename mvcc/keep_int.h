@@ -17,6 +17,7 @@ int revs_reserve(struct revs *revs, size_t n); /* room for n in all; 0 or -ENOME
 bool revs_has(const struct revs *revs, mvcc_rev_t rev);
 void revs_add(struct revs *revs, mvcc_rev_t rev); /* has room, or has it already */
 void revs_remove(struct revs *revs, mvcc_rev_t rev);
+void revs_subtract(struct revs *revs, const struct revs *gone);
 mvcc_rev_t revs_newest_in(const struct revs *revs, mvcc_rev_t mod, mvcc_rev_t end); /* of [mod, end), or 0 */
 
 /* The pins, and the revisions that follow from them. */

@@ -268,6 +268,51 @@ static int write_and_clear(struct mvcc *db, struct engine_batch *batch)
 	return err;
 }
 
+/* Counts anew what is counted row by row as they are spilled. */
+static int recount_rows(struct mvcc_txn *txn, struct engine_iter *it, struct slice start)
+{
+	bool on_row;
+	int err = 0;
+
+	txn->run_counts = txn->run_grows = 0;
+	for (size_t i = 0; i < txn->staged.n; i++)
+		txn->staged.v[i].refs = 0;
+	for (on_row = engine_iter_seek(it, start); on_row && !err; on_row = engine_iter_next(it)) {
+		struct op op;
+
+		if (it->key.len == 8)
+			continue;
+		err = staged_decode(it->value, &op);
+		if (err)
+			break;
+		txn->run_counts += op_counts(&op);
+		txn->run_grows += !(op.flags & OP_DEL);
+		err = run_count_blobs(txn, &op, true);
+	}
+	return err ? err : engine_iter_error(it);
+}
+
+/* After a spill that failed and was tried again: all rows are there now. */
+static int recount(struct mvcc_txn *txn)
+{
+	struct buf start = { 0 }, end = { 0 };
+	struct engine_iter *it = NULL;
+	int err = id_key(&start, txn->run);
+
+	if (!err)
+		err = id_key(&end, txn->run + 1);
+	if (!err)
+		err = engine_iter_new(txn->db->engine, FAM_STAGE, slice_buf(&start), slice_buf(&end), &it);
+	if (!err)
+		err = recount_rows(txn, it, slice_buf(&start));
+	engine_iter_free(it);
+	buf_release(&start);
+	buf_release(&end);
+	if (!err)
+		txn->run_recount = false;
+	return err;
+}
+
 /* Written last, it vouches for all other rows; and it knows which blobs they share. */
 static int put_end_row(struct mvcc_txn *txn, struct engine_batch *batch)
 {
@@ -306,11 +351,33 @@ static int spill_into(struct mvcc_txn *txn, bool last, struct txn_writes *next, 
 		if (!err && engine_batch_bytes(batch) > CHUNK_BYTES_MAX)
 			err = write_and_clear(txn->db, batch);
 	}
+	if (!err && last && txn->run_recount) {
+		err = write_and_clear(txn->db, batch);
+		if (!err)
+			err = recount(txn);
+	}
 	if (!err && last)
 		err = put_end_row(txn, batch);
 	if (!err && engine_batch_bytes(batch) > 0)
 		err = write_and_clear(txn->db, batch);
 	return err;
+}
+
+/*
+ * A spill failed: some of its rows may be there, and any key of the table may have one. Takes `bloom`, which may
+ * be NULL. It stands for that of an earlier failure, too, as the table is still the same but for what was added.
+ */
+static void note_failed(struct mvcc_txn *txn, struct bloom *bloom)
+{
+	if (!bloom)
+		return;
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); node; node = memtable_next(node))
+		bloom_add(bloom, node->key);
+	if (txn->run_recount)
+		txn->blooms = blooms_free(txn->blooms, txn->blooms->next);
+	bloom->next = txn->blooms;
+	txn->blooms = bloom;
+	txn->run_recount = true;
 }
 
 int txn_spill(struct mvcc_txn *txn, bool last)
@@ -330,7 +397,7 @@ int txn_spill(struct mvcc_txn *txn, bool last)
 	engine_batch_free(batch);
 	gate_leave(&db->gate);
 	if (err) {
-		free(bloom);
+		note_failed(txn, bloom);
 		txn_writes_unref(next);
 		return err;
 	}

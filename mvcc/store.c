@@ -143,8 +143,11 @@ int db_write(struct mvcc *db, struct engine_batch *batch, unsigned flags)
 	int err;
 
 	pthread_rwlock_rdlock(&db->rows_lock);
-	err = engine_write(db->engine, batch, flags);
+	err = engine_write(db->engine, batch, ENGINE_NOSYNC);
 	pthread_rwlock_unlock(&db->rows_lock);
+	if (!err &&
+	    flags & ENGINE_SYNC) /* not under the lock: whoever waits to be alone holds up all others */
+		err = engine_sync(db->engine);
 	return err ? db_fail(db, err) : 0;
 }
 

@@ -108,6 +108,7 @@ struct mvcc_txn {
 	uint64_t run;                /* id of the staged run, 0 for none */
 	uint64_t run_counts;         /* how many of its rows are a change */
 	uint64_t run_grows;          /* how many are puts */
+	bool run_recount;            /* a spill failed: it is unknown which of its rows are there */
 	bool attaches;               /* some put names a lease */
 	struct lease_ids run_leases; /* those that puts in the run name */
 	struct bloom *blooms;

@@ -4,6 +4,7 @@
  */
 #include "mvcc/check.h"
 #include "mvcc/dir.h"
+#include "mvcc/keep.h"
 #include "mvcc/mvcc_int.h"
 #include "rocks_backend/rocks.h"
 #include "tests/engines/fault_engine.h"
@@ -1668,6 +1669,61 @@ static void test_verify_stops_when_told(void)
 	fixture_close(fx);
 }
 
+static int fail_the_store(void *arg, const struct mvcc_problem *p)
+{
+	(void)p;
+	db_fail(arg, -EIO);
+	return 0;
+}
+
+static void test_verify_does_not_keep_a_failed_store_failed(void)
+{
+	struct fixture *fx = specimen();
+	struct mvcc_stats stats = { .failed = 1 };
+
+	damage_blob(fx, 1, NULL);
+	damage_blob(fx, 2, NULL);
+	CU_ASSERT_EQUAL(mvcc_verify(fx->db, fail_the_store, fx->db, NULL), -EIO);
+	for (int ms = 0; ms < 10000 && stats.failed; ms += 10) {
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+		mvcc_stats(fx->db, &stats);
+	}
+	CU_ASSERT_EQUAL(stats.failed, 0);
+	CU_ASSERT_EQUAL(mvcc_verify(fx->db, NULL, NULL, NULL), 0);
+	fixture_close(fx);
+}
+
+/* What lies below the floor goes row by row, in no order: a revision's first part may go before the others. */
+static void test_half_an_entry_below_the_floor_is_no_problem(void)
+{
+	struct fixture *fx = fixture_new();
+	struct buf part = { 0 };
+	struct mvcc_txn *txn;
+	mvcc_rev_t rev;
+	char key[64];
+
+	fx->opt.manual_upkeep = true;
+	CU_ASSERT_EQUAL_FATAL(fixture_try_open(fx), 0);
+	txn = begin(fx->db);
+	for (unsigned i = 0; i < 2000; i++) {
+		snprintf(key, sizeof(key), "a key of some length, that its entry has parts: %u", i);
+		txn_put(txn, key, "");
+	}
+	rev = commit(txn);
+	put(fx->db, "k", "v");
+	fixture_drain(fx);
+	CU_ASSERT_EQUAL(log_key(&part, rev, 1), 0);
+	raw_del(fx, FAM_LOG, slice_buf(&part));
+	CU_ASSERT(verify_problems(fx->db) > 0);
+	CU_ASSERT_EQUAL(mvcc_compact(fx->db, MVCC_REV_LATEST), 0);
+	fixture_verify(fx);
+	CU_ASSERT_EQUAL(log_key(&part, rev, 0), 0);
+	raw_del(fx, FAM_LOG, slice_buf(&part));
+	fixture_verify(fx);
+	buf_release(&part);
+	fixture_close(fx);
+}
+
 static void test_blobs_are_counted_whatever_the_table_holds(void)
 {
 	struct fixture *fx = fixture_open();
@@ -1833,6 +1889,8 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_sound_store_has_no_problems),
 	UNIT_TEST(test_a_store_that_changes_meanwhile_has_no_problems),
 	UNIT_TEST(test_verify_stops_when_told),
+	UNIT_TEST(test_verify_does_not_keep_a_failed_store_failed),
+	UNIT_TEST(test_half_an_entry_below_the_floor_is_no_problem),
 	UNIT_TEST(test_blobs_are_counted_whatever_the_table_holds),
 	CU_TEST_INFO_NULL,
 };

@@ -771,6 +771,62 @@ static void test_the_work_goes_on_after_a_failure(void)
 	}
 }
 
+static bool works_again(struct mvcc *db)
+{
+	struct mvcc_stats stats = { .failed = 1 };
+
+	for (int ms = 0; ms < 10000 && stats.failed; ms += 10) {
+		struct timespec pause = { .tv_nsec = 10000000 };
+
+		nanosleep(&pause, NULL);
+		mvcc_stats(db, &stats);
+	}
+	return !stats.failed;
+}
+
+static void put_blob(struct mvcc *db, const char *key)
+{
+	struct mvcc_txn *txn = begin(db);
+	mvcc_blob_t blob = 0;
+
+	CU_ASSERT_EQUAL(mvcc_txn_stage_blob(txn, str("bytes"), &blob), 0);
+	CU_ASSERT_EQUAL(mvcc_txn_put(txn, str(key), str("ref"), &blob, 1), 0);
+	commit(txn);
+}
+
+/*
+ * A pin from the floor up goes, though its removal is said to have failed, while a view is open where it was: that
+ * view holds the horizon like any other, and nothing is put aside for a name that nobody will take away any more.
+ */
+static void test_a_pin_that_went_in_a_failure_leaves_nothing_behind(void)
+{
+	struct fault_plan plan = { .kinds = FAULT_WRITE, .at = 1, .err = -EIO, .done = true };
+	struct mvcc_view *view;
+	struct mvcc_pin pin;
+	struct trial t;
+
+	trial_init(&t);
+	CU_ASSERT_EQUAL_FATAL(fixture_try_open(t.fx), 0);
+	put_blob(t.fx->db, "k");
+	CU_ASSERT_EQUAL(mvcc_pin(t.fx->db, "p", MVCC_REV_LATEST), 0);
+	CU_ASSERT_EQUAL_FATAL(mvcc_view_open(t.fx->db, MVCC_REV_LATEST, &view), 0);
+	fault_engine_arm(t.fault, plan);
+	CU_ASSERT_EQUAL(mvcc_unpin(t.fx->db, "p"), -EIO);
+	CU_ASSERT(works_again(t.fx->db));
+	CU_ASSERT_EQUAL(mvcc_pin_get(t.fx->db, "p", &pin), -ENOENT);
+	put_blob(t.fx->db, "k");
+	CU_ASSERT_EQUAL(mvcc_compact(t.fx->db, MVCC_REV_LATEST), 0);
+	CU_ASSERT_EQUAL(mvcc_compact_wait(t.fx->db), -EBUSY);
+	assert_view_value(view, "k", "ref");
+	CU_ASSERT_EQUAL(fixture_rows_of(t.fx, "blob", ""), 2);
+	mvcc_view_close(view);
+	CU_ASSERT_EQUAL(mvcc_compact_wait(t.fx->db), 0);
+	CU_ASSERT_EQUAL(fixture_rows_of(t.fx, "hist", ""), 0);
+	CU_ASSERT_EQUAL(fixture_rows_of(t.fx, "ended", ""), 0);
+	CU_ASSERT_EQUAL(fixture_rows_of(t.fx, "blob", ""), 1);
+	trial_release(&t);
+}
+
 /* ---- killed -------------------------------------------------------------------------------- */
 
 enum told { TOLD_OPEN, TOLD_COMMIT, TOLD_FLOOR, TOLD_PIN };
@@ -958,6 +1014,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_the_process_may_die_at_any_change),
 	UNIT_TEST(test_the_power_may_go_at_any_change),
 	UNIT_TEST(test_the_work_goes_on_after_a_failure),
+	UNIT_TEST(test_a_pin_that_went_in_a_failure_leaves_nothing_behind),
 	UNIT_TEST(test_a_kill_at_any_moment_is_made_good),
 	CU_TEST_INFO_NULL,
 };

@@ -349,6 +349,22 @@ static void test_blobs_of_what_was_undone_are_gone(void)
 	}
 }
 
+/* The rows an undo run remembers as absent are empty, and no damage. */
+static void test_verify_knows_undo_runs(void)
+{
+	struct fixture *fx = open_tiny();
+	struct mvcc_txn *txn = begin(fx->db);
+
+	txn_fill(txn, "a", 8);
+	savepoint(txn);
+	txn_fill(txn, "a", 4);
+	txn_fill(txn, "b", 8);
+	CU_ASSERT(rows_of(fx->db, FAM_STAGE) > 16);
+	fixture_verify(fx);
+	mvcc_txn_abort(txn);
+	fixture_close(fx);
+}
+
 static void test_a_commit_ends_savepoints(void)
 {
 	struct fixture *fx = open_tiny();
@@ -983,6 +999,46 @@ static void test_a_kill_in_the_middle_leaves_nothing(void)
 	fixture_close(fx);
 }
 
+/* A transaction of a run, whose last spill is cut short by the `n`-th get; commit is then called again. */
+static void commit_twice(struct fixture *fx, struct fault_engine *fault, uint64_t n)
+{
+	const struct mvcc_story story = { .op = "twice" };
+	struct mvcc_txn *txn = begin(fx->db);
+	mvcc_blob_t blob;
+
+	fx->db->spill_bytes = SPILL_TINY;
+	txn_fill(txn, "a", 8);
+	fx->db->spill_bytes = SPILL_BYTES_MAX; /* what comes now stays in memory until commit */
+	blob = txn_blob(txn, "bytes");
+	CU_ASSERT_EQUAL(mvcc_txn_put(txn, str("b"), str("ref"), &blob, 1), 0);
+	txn_put(txn, "c", "1");
+	fault_engine_arm(fault,
+			 (struct fault_plan){ .kinds = FAULT_GET, .at = n, .err = -EIO, .mode = FAULT_ONCE });
+	CU_ASSERT_EQUAL_FATAL(mvcc_txn_commit(txn, &story, MVCC_COMMIT_WAIT | MVCC_COMMIT_KEEP, NULL), -EIO);
+	fault_engine_disarm(fault);
+	CU_ASSERT_EQUAL(mvcc_txn_commit(txn, &story, MVCC_COMMIT_WAIT, NULL), 0);
+	fixture_verify(fx);
+}
+
+static void test_a_commit_tried_again_counts_its_blobs_once(void)
+{
+	struct mem_engine *mem = mem_engine_new();
+	struct fault_engine *fault = mem ? fault_engine_new(mem_engine_provider(mem)) : NULL;
+	struct engine_provider provider = fault_engine_provider(fault);
+	struct fixture *fx;
+
+	fixture_use(&provider);
+	fx = fixture_open();
+	fixture_use(NULL);
+	for (uint64_t n = 1; n <= 2; n++) { /* the headers of the two keys that are not spilled yet */
+		commit_twice(fx, fault, n);
+		fixture_drain(fx);
+	}
+	fixture_close(fx);
+	fault_engine_free(fault);
+	mem_engine_free(mem);
+}
+
 /* -------------------------------------------------------------------------------------------- */
 
 static void on_memory(void)
@@ -1008,6 +1064,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_guards_and_reads),
 	UNIT_TEST(test_intents_settled_after_it_stay),
 	UNIT_TEST(test_blobs_of_what_was_undone_are_gone),
+	UNIT_TEST(test_verify_knows_undo_runs),
 	UNIT_TEST(test_a_commit_ends_savepoints),
 	UNIT_TEST(test_going_back_gives_memory_back),
 	UNIT_TEST(test_many_savepoints_keep_little_in_memory),
@@ -1018,6 +1075,7 @@ static CU_TestInfo tests[] = {
 static CU_TestInfo failures[] = {
 	UNIT_TEST(test_any_call_may_fail),
 	UNIT_TEST(test_a_kill_in_the_middle_leaves_nothing),
+	UNIT_TEST(test_a_commit_tried_again_counts_its_blobs_once),
 	CU_TEST_INFO_NULL,
 };
 
