@@ -33,7 +33,7 @@ struct txn_write {
 	bool old_known;
 	bool attaches; /* it was put with a lease, which has to exist at commit */
 	mvcc_lease_t lease;
-	unsigned level; /* number of the savepoint since which a txn_undo remembers it */
+	uint64_t level; /* of the savepoint since which a txn_undo remembers it */
 	struct slice value;
 	uint64_t nblobs;
 	struct slice blobs;      /* encoded; which are own is told when commit begins */
@@ -66,6 +66,7 @@ struct txn_writes {
 struct savepoint {
 	struct savepoint *below;
 	unsigned number;
+	uint64_t level; /* no other savepoint of the transaction ever had it; a number comes again */
 	struct txn_writes *writes; /* the table then, held; NULL: an empty one, which is gone */
 	bool was_empty;
 	struct txn_undo *undos; /* the newest of the table then */
@@ -112,6 +113,7 @@ struct mvcc_txn {
 	struct lease_ids run_leases; /* those that puts in the run name */
 	struct bloom *blooms;
 	struct savepoint *savepoints; /* newest first */
+	uint64_t levels;              /* savepoints there ever were */
 	size_t kept_bytes;            /* of spilled tables that savepoints hold */
 	struct staged_blobs staged;
 	uint64_t *settled;
