@@ -641,6 +641,21 @@ int mvcc_txn_update(struct mvcc_txn *txn, struct slice key, mvcc_update_fn *fn, 
 	return 0;
 }
 
+int txn_update_to_put(struct mvcc_txn *txn, struct txn_write *w, const struct record *rec)
+{
+	struct slice value = memtable_copy(&txn->writes->mt, rec->value);
+	struct slice blobs = memtable_copy(&txn->writes->mt, rec->blobs);
+
+	if (!value.data || !blobs.data)
+		return -ENOMEM;
+	w->what = WRITE_PUT;
+	w->lease = rec->lease;
+	w->value = value;
+	w->nblobs = rec->nblobs;
+	w->blobs = blobs;
+	return 0;
+}
+
 int txn_fold_updates(struct mvcc_txn *txn, struct txn_write *w)
 {
 	for (; w->updates; w->updates = w->updates->next) {

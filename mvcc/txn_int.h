@@ -109,6 +109,7 @@ struct mvcc_txn {
 	uint64_t run;                /* id of the staged run, 0 for none */
 	uint64_t run_counts;         /* how many of its rows are a change */
 	uint64_t run_grows;          /* how many are puts */
+	bool miscounted;             /* these two, and the references to staged blobs: a spill failed */
 	bool attaches;               /* some put names a lease */
 	struct lease_ids run_leases; /* those that puts in the run name */
 	struct bloom *blooms;
@@ -176,6 +177,9 @@ int txn_range_occupied(struct mvcc_txn *txn, const struct txn_range *range);
 void txn_range_advance(struct txn_range *range, struct slice key); /* a cursor gave `key` */
 void txn_range_finish(struct txn_range *range);                    /* a cursor came to the end */
 bool txn_range_covers(const struct txn_range *range, struct slice key);
+
+/* Makes a put, of that record, of a write that has updates only. On failure it stays as it is. 0 or -ENOMEM. */
+int txn_update_to_put(struct mvcc_txn *txn, struct txn_write *w, const struct record *rec);
 
 /* Applies the updates of `w` to its own put. */
 int txn_fold_updates(struct mvcc_txn *txn, struct txn_write *w);
