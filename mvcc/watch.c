@@ -518,8 +518,11 @@ static void item_strip(struct mvcc_item *item, mvcc_rev_t create, mvcc_rev_t mod
 	*item = (struct mvcc_item){ .create_rev = create, .mod_rev = mod, .version = version };
 }
 
-/* The record of `mod` that a key had at `rev`, read from the store. */
-static int item_read(struct mvcc_watch *w, mvcc_rev_t rev, mvcc_rev_t mod, struct slice key,
+/*
+ * The record of `mod` that a key had at `rev`, read from the store. `*ended`: is it thought to have ended? Then told
+ * where it was.
+ */
+static int item_read(struct mvcc_watch *w, mvcc_rev_t rev, mvcc_rev_t mod, struct slice key, bool *ended,
 		     struct mvcc_item *out)
 {
 	struct mvcc_view *view;
@@ -528,9 +531,9 @@ static int item_read(struct mvcc_watch *w, mvcc_rev_t rev, mvcc_rev_t mod, struc
 
 	if (err)
 		return err;
-	err = w->ended ? find_ended(w->db, rev, mod, key, &f) : find_at(w->db, rev, key, &f);
+	err = *ended ? find_ended(w->db, rev, mod, key, &f) : find_at(w->db, rev, key, &f);
 	if (!err) {
-		w->ended = f.it != NULL;
+		*ended = f.it != NULL;
 		if (w->flags & MVCC_WATCH_KEYS)
 			item_strip(out, f.rec.create, f.rec.mod, f.rec.version);
 		else
@@ -560,18 +563,20 @@ static int event_fill(struct mvcc_watch *w, const struct mvcc_change *change, co
 		      struct mvcc_event *event)
 {
 	struct mvcc_event filled = { .key = change->key, .deleted = change->deleted };
+	bool prev_ended = !record; /* by this very change, which is drained if it comes from the log */
 	int err = 0;
 
 	mvcc_item_release(&w->item);
 	mvcc_item_release(&w->prev);
 	if (!change->deleted) {
-		err = record ? item_of_note(w, *record) : item_read(w, w->rev, w->rev, change->key, &w->item);
+		err = record ? item_of_note(w, *record) :
+			       item_read(w, w->rev, w->rev, change->key, &w->ended, &w->item);
 		filled.item = &w->item;
 	}
 	if (err == MVCC_ECOMPACTED)
 		return lose(w);
 	if (!err && change->prev_rev && (w->flags & MVCC_WATCH_PREV)) {
-		err = item_read(w, w->rev - 1, change->prev_rev, change->key, &w->prev);
+		err = item_read(w, w->rev - 1, change->prev_rev, change->key, &prev_ended, &w->prev);
 		filled.prev = err ? NULL : &w->prev;
 		if (err == MVCC_ECOMPACTED) /* the change is still to be had, what was before is not */
 			err = 0;
