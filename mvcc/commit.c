@@ -100,44 +100,63 @@ static int tell_blobs(struct mvcc_txn *txn)
 static int load_old(struct mvcc_txn *txn, struct slice key, struct txn_write *w)
 {
 	struct found f;
-	int err;
+	int err = 0;
 
-	if (w->old_known)
-		return 0;
-	w->header = (struct header){ 0 };
-	err = find_at(txn->db, txn->view->rev, key, &f);
-	if (!err) {
-		w->header = (struct header){ true, f.rec.mod, f.rec.create, f.rec.version };
-		err = item_fill(&w->old, &f.rec);
-		found_release(&f);
+	if (!w->old_known) {
+		err = find_at(txn->db, txn->view->rev, key, &f);
+		if (!err) {
+			err = item_fill(&w->old, &f.rec);
+			found_release(&f);
+		}
+		if (err && err != -ENOENT)
+			return err;
+		w->old_known = true;
 	}
-	if (err && err != -ENOENT)
-		return err;
-	w->header_known = w->old_known = true;
+	/* also when it is known: a commit that failed may have left its own there */
+	w->header = (struct header){ w->old.mod_rev != 0, w->old.mod_rev, w->old.create_rev, w->old.version };
+	w->header_known = true;
 	return 0;
+}
+
+/* Encodes an item's list of blobs; none is told as the transaction's own. */
+static int item_blobs_encode(struct buf *out, const struct mvcc_item *item)
+{
+	int err = 0;
+
+	buf_clear(out);
+	for (size_t i = 0; !err && i < item->nblobs; i++)
+		err = record_blob_put(out, item->blobs[i], false);
+	return err;
+}
+
+static int old_record(struct mvcc_txn *txn, struct txn_write *w, struct record *out)
+{
+	int err = item_blobs_encode(&txn->list, &w->old);
+
+	*out = (struct record){ .mod = w->old.mod_rev,
+				.create = w->old.create_rev,
+				.version = w->old.version,
+				.lease = w->old.lease,
+				.nblobs = w->old.nblobs,
+				.blobs = slice_buf(&txn->list),
+				.value = w->old.value };
+	return err;
 }
 
 /* Makes a put, from the record at the base, of a key that is only updated; of an absent one, nothing. */
 static int update_to_put(struct mvcc_txn *txn, struct txn_write *w)
 {
-	struct memtable *mt = &txn->writes->mt;
-	int err = 0;
+	struct record rec;
+	int err;
 
 	if (!w->header.exists) {
 		w->updates = w->last_update = NULL;
 		return 0;
 	}
-	buf_clear(&txn->list);
-	for (size_t i = 0; !err && i < w->old.nblobs; i++)
-		err = record_blob_put(&txn->list, w->old.blobs[i], false);
-	if (err)
-		return err;
-	w->value = memtable_copy(mt, w->old.value);
-	w->blobs = memtable_copy(mt, slice_buf(&txn->list));
-	w->nblobs = w->old.nblobs;
-	w->lease = w->old.lease;
-	w->what = WRITE_PUT;
-	return w->value.data && w->blobs.data ? txn_fold_updates(txn, w) : -ENOMEM;
+	err = old_record(txn, w, &rec);
+	if (!err)
+		err = txn_update_to_put(txn, w, &rec);
+	return err ? err : txn_fold_updates(txn, w);
 }
 
 /*
@@ -411,23 +430,6 @@ static int keep_blobs(struct mvcc_txn *txn, struct record *rec)
 		err = record_blob_put(&txn->list, blob, false);
 	}
 	rec->blobs = slice_buf(&txn->list);
-	return err;
-}
-
-static int old_record(struct mvcc_txn *txn, struct txn_write *w, struct record *out)
-{
-	int err = 0;
-
-	*out = (struct record){ .mod = w->old.mod_rev,
-				.create = w->old.create_rev,
-				.version = w->old.version,
-				.lease = w->old.lease,
-				.nblobs = w->old.nblobs,
-				.value = w->old.value };
-	buf_clear(&txn->list);
-	for (size_t i = 0; !err && i < w->old.nblobs; i++)
-		err = record_blob_put(&txn->list, w->old.blobs[i], false);
-	out->blobs = slice_buf(&txn->list);
 	return err;
 }
 

@@ -289,6 +289,12 @@ struct found {
 int find_at(struct mvcc *db, mvcc_rev_t rev, struct slice key, struct found *out);
 void found_release(struct found *f);
 
+/*
+ * The same for a key that had the record of `mod` at `rev`, as the caller knows, and has, as he thinks, another by
+ * now: `hist` is asked first. A view of `rev` is open.
+ */
+int find_ended(struct mvcc *db, mvcc_rev_t rev, mvcc_rev_t mod, struct slice key, struct found *out);
+
 /* The header alone. An absent key is no error here. */
 int header_at(struct mvcc *db, mvcc_rev_t rev, struct slice key, struct header *out);
 

@@ -253,6 +253,20 @@ int find_at(struct mvcc *db, mvcc_rev_t rev, struct slice key, struct found *out
 	return err;
 }
 
+/* There is one record of a key and a revision: where it is found, no other place need be asked before. */
+int find_ended(struct mvcc *db, mvcc_rev_t rev, mvcc_rev_t mod, struct slice key, struct found *out)
+{
+	int err;
+
+	*out = (struct found){ .db = db };
+	gate_enter(&db->gate);
+	err = find_in_hist(out, rev, key);
+	if (!err && out->rec.mod == mod)
+		return 0;
+	found_release(out);
+	return err && err != -ENOENT ? err : find_at(db, rev, key, out);
+}
+
 void found_release(struct found *f)
 {
 	if (!f->db)

@@ -51,6 +51,7 @@ int mvcc_txn_savepoint(struct mvcc_txn *txn, unsigned *out)
 	*s = (struct savepoint){
 		.below = txn->savepoints,
 		.number = txn->savepoints ? txn->savepoints->number + 1 : 1,
+		.level = ++txn->levels,
 		.writes = txn->writes,
 		.was_empty = atomic_load(&txn->writes->mt.count) == 0,
 		.undos = txn->writes->undos,

@@ -242,15 +242,8 @@ static int fold_into_run(struct mvcc_txn *txn, struct slice key, struct txn_writ
 			w->updates = w->last_update = NULL;
 		else if (!err)
 			err = record_decode(op.record, &rec);
-		if (!err && !(op.flags & OP_DEL)) {
-			w->what = WRITE_PUT;
-			w->lease = rec.lease;
-			w->value = memtable_copy(&txn->writes->mt, rec.value);
-			w->nblobs = rec.nblobs;
-			w->blobs = memtable_copy(&txn->writes->mt, rec.blobs);
-			if (!w->value.data || !w->blobs.data)
-				err = -ENOMEM;
-		}
+		if (!err && !(op.flags & OP_DEL))
+			err = txn_update_to_put(txn, w, &rec);
 		engine_pin_release(txn->db->engine, &pin);
 		if (err && err != -ENOENT)
 			return err;
@@ -258,58 +251,14 @@ static int fold_into_run(struct mvcc_txn *txn, struct slice key, struct txn_writ
 	return w->what == WRITE_PUT ? txn_fold_updates(txn, w) : 0;
 }
 
-static int write_and_clear(struct mvcc *db, struct engine_batch *batch)
+/* A run that only deletes may use most of the reserve, as its commit may. */
+static int write_and_clear(struct mvcc_txn *txn, struct engine_batch *batch)
 {
-	int err = space_admit(db, engine_batch_bytes(batch), true);
+	int err = space_admit(txn->db, engine_batch_bytes(batch), txn->run_grows > 0);
 
 	if (!err)
-		err = db_write(db, batch, ENGINE_NOSYNC);
+		err = db_write(txn->db, batch, ENGINE_NOSYNC);
 	engine_batch_clear(batch);
-	return err;
-}
-
-/* Counts anew what is counted row by row as they are spilled. */
-static int recount_rows(struct mvcc_txn *txn, struct engine_iter *it, struct slice start)
-{
-	bool on_row;
-	int err = 0;
-
-	txn->run_counts = txn->run_grows = 0;
-	for (size_t i = 0; i < txn->staged.n; i++)
-		txn->staged.v[i].refs = 0;
-	for (on_row = engine_iter_seek(it, start); on_row && !err; on_row = engine_iter_next(it)) {
-		struct op op;
-
-		if (it->key.len == 8)
-			continue;
-		err = staged_decode(it->value, &op);
-		if (err)
-			break;
-		txn->run_counts += op_counts(&op);
-		txn->run_grows += !(op.flags & OP_DEL);
-		err = run_count_blobs(txn, &op, true);
-	}
-	return err ? err : engine_iter_error(it);
-}
-
-/* After a spill that failed and was tried again: all rows are there now. */
-static int recount(struct mvcc_txn *txn)
-{
-	struct buf start = { 0 }, end = { 0 };
-	struct engine_iter *it = NULL;
-	int err = id_key(&start, txn->run);
-
-	if (!err)
-		err = id_key(&end, txn->run + 1);
-	if (!err)
-		err = engine_iter_new(txn->db->engine, FAM_STAGE, slice_buf(&start), slice_buf(&end), &it);
-	if (!err)
-		err = recount_rows(txn, it, slice_buf(&start));
-	engine_iter_free(it);
-	buf_release(&start);
-	buf_release(&end);
-	if (!err)
-		txn->run_recount = false;
 	return err;
 }
 
@@ -327,6 +276,72 @@ static int put_end_row(struct mvcc_txn *txn, struct engine_batch *batch)
 		err = engine_batch_put(batch, FAM_STAGE, slice_buf(&key), slice_buf(&txn->value));
 	buf_release(&key);
 	return err;
+}
+
+/* Calls `fn` for each row of the run, until it returns non-zero; returns that. Caller is inside the gate. */
+static int each_row(struct mvcc_txn *txn, int (*fn)(struct mvcc_txn *txn, const struct op *op, void *arg),
+		    void *arg)
+{
+	struct buf start = { 0 }, end = { 0 };
+	struct engine_iter *it = NULL;
+	int err = id_key(&start, txn->run);
+	bool on_row;
+
+	if (!err)
+		err = id_key(&end, txn->run + 1);
+	if (!err)
+		err = engine_iter_new(txn->db->engine, FAM_STAGE, slice_buf(&start), slice_buf(&end), &it);
+	if (err)
+		goto out;
+	for (on_row = engine_iter_seek(it, slice_buf(&start)); on_row && !err;
+	     on_row = engine_iter_next(it)) {
+		struct op op;
+
+		if (it->key.len == 8) /* the end row */
+			continue;
+		err = staged_decode(it->value, &op);
+		op.key = slice_of(it->key.data + 8, it->key.len - 8);
+		if (!err)
+			err = fn(txn, &op, arg);
+	}
+	if (!err)
+		err = engine_iter_error(it);
+out:
+	engine_iter_free(it);
+	buf_release(&start);
+	buf_release(&end);
+	return err;
+}
+
+static int count_row(struct mvcc_txn *txn, const struct op *op, void *arg)
+{
+	(void)arg;
+	txn->run_counts += op_counts(op);
+	txn->run_grows += !(op->flags & OP_DEL);
+	return run_count_blobs(txn, op, true);
+}
+
+/*
+ * A commit came to grief in its last spill, and the transaction lives on: nobody knows how much of that spill is in
+ * the run, so the figures of both are in the counts. All rows are there by now.
+ */
+static int count_anew(struct mvcc_txn *txn)
+{
+	txn->run_counts = txn->run_grows = 0;
+	for (size_t i = 0; i < txn->staged.n; i++)
+		txn->staged.v[i].refs = 0;
+	return each_row(txn, count_row, NULL);
+}
+
+static int end_run(struct mvcc_txn *txn, struct engine_batch *batch)
+{
+	int err = 0;
+
+	if (txn->miscounted)
+		err = write_and_clear(txn, batch);
+	if (!err && txn->miscounted)
+		err = count_anew(txn);
+	return err ? err : put_end_row(txn, batch);
 }
 
 static int spill_into(struct mvcc_txn *txn, bool last, struct txn_writes *next, struct engine_batch *batch,
@@ -349,35 +364,13 @@ static int spill_into(struct mvcc_txn *txn, bool last, struct txn_writes *next, 
 		err = spill_write(txn, node->key, w, batch);
 		bloom_add(bloom, node->key);
 		if (!err && engine_batch_bytes(batch) > CHUNK_BYTES_MAX)
-			err = write_and_clear(txn->db, batch);
-	}
-	if (!err && last && txn->run_recount) {
-		err = write_and_clear(txn->db, batch);
-		if (!err)
-			err = recount(txn);
+			err = write_and_clear(txn, batch);
 	}
 	if (!err && last)
-		err = put_end_row(txn, batch);
+		err = end_run(txn, batch);
 	if (!err && engine_batch_bytes(batch) > 0)
-		err = write_and_clear(txn->db, batch);
+		err = write_and_clear(txn, batch);
 	return err;
-}
-
-/*
- * A spill failed: some of its rows may be there, and any key of the table may have one. Takes `bloom`, which may
- * be NULL. It stands for that of an earlier failure, too, as the table is still the same but for what was added.
- */
-static void note_failed(struct mvcc_txn *txn, struct bloom *bloom)
-{
-	if (!bloom)
-		return;
-	for (struct mem_node *node = memtable_first(&txn->writes->mt); node; node = memtable_next(node))
-		bloom_add(bloom, node->key);
-	if (txn->run_recount)
-		txn->blooms = blooms_free(txn->blooms, txn->blooms->next);
-	bloom->next = txn->blooms;
-	txn->blooms = bloom;
-	txn->run_recount = true;
 }
 
 int txn_spill(struct mvcc_txn *txn, bool last)
@@ -397,10 +390,12 @@ int txn_spill(struct mvcc_txn *txn, bool last)
 	engine_batch_free(batch);
 	gate_leave(&db->gate);
 	if (err) {
-		note_failed(txn, bloom);
+		txn->miscounted = true;
+		free(bloom);
 		txn_writes_unref(next);
 		return err;
 	}
+	txn->miscounted &= !last;
 	bloom->next = txn->blooms;
 	txn->blooms = bloom;
 	savepoints_spilled(txn);
@@ -480,40 +475,13 @@ static int validate_keys(struct mvcc_txn *txn, struct slice keys)
 	return err;
 }
 
-/* Compares every row of the run with what stands under its key at `rev`. */
-static int validate_rows(struct mvcc_txn *txn, mvcc_rev_t rev)
+static int validate_row(struct mvcc_txn *txn, const struct op *op, void *arg)
 {
-	struct buf start = { 0 }, end = { 0 };
-	struct engine_iter *it = NULL;
-	int err = id_key(&start, txn->run);
-	bool on_row;
+	const mvcc_rev_t *rev = arg;
+	struct header header;
+	int err = header_at(txn->db, *rev, op->key, &header);
 
-	if (!err)
-		err = id_key(&end, txn->run + 1);
-	if (!err)
-		err = engine_iter_new(txn->db->engine, FAM_STAGE, slice_buf(&start), slice_buf(&end), &it);
-	if (err)
-		goto out;
-	for (on_row = engine_iter_seek(it, slice_buf(&start)); on_row && !err;
-	     on_row = engine_iter_next(it)) {
-		struct header header;
-		struct op op;
-
-		if (it->key.len == 8)
-			continue;
-		err = staged_decode(it->value, &op);
-		if (!err)
-			err = header_at(txn->db, rev, slice_of(it->key.data + 8, it->key.len - 8), &header);
-		if (!err && header.mod != op.prev)
-			err = MVCC_ECONFLICT;
-	}
-	if (!err)
-		err = engine_iter_error(it);
-out:
-	engine_iter_free(it);
-	buf_release(&start);
-	buf_release(&end);
-	return err;
+	return err ? err : header.mod != op->prev ? MVCC_ECONFLICT : 0;
 }
 
 int run_validate(struct mvcc_txn *txn, mvcc_rev_t rev)
@@ -525,7 +493,7 @@ int run_validate(struct mvcc_txn *txn, mvcc_rev_t rev)
 	if (err == 0)
 		err = validate_keys(txn, slice_buf(&keys));
 	else if (err == 1)
-		err = validate_rows(txn, rev);
+		err = each_row(txn, validate_row, &rev); /* with what stands under its key then */
 	gate_leave(&txn->db->gate);
 	buf_release(&keys);
 	return err;

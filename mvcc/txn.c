@@ -172,7 +172,7 @@ struct txn_write *txn_write_at(struct mvcc_txn *txn, struct slice key)
 	if (!s || s->writes != txn->writes) /* spilled since: going back means going to another table */
 		return txn_write_new(txn->writes, key);
 	node = memtable_find(&txn->writes->mt, key, 0);
-	if (node && write_of(node)->level == s->number)
+	if (node && write_of(node)->level == s->level)
 		return write_of(node);
 	undo = memtable_alloc(&txn->writes->mt, sizeof(*undo)); /* first: no node without its undo */
 	w = undo ? txn_write_new(txn->writes, key) : NULL;
@@ -181,7 +181,7 @@ struct txn_write *txn_write_at(struct mvcc_txn *txn, struct slice key)
 	*undo = (struct txn_undo){ .older = txn->writes->undos, .made = !node, .was = *w };
 	undo->node = node ? node : memtable_find(&txn->writes->mt, key, 0);
 	txn->writes->undos = undo;
-	w->level = s->number;
+	w->level = s->level;
 	return w;
 }
 
@@ -638,6 +638,21 @@ int mvcc_txn_update(struct mvcc_txn *txn, struct slice key, mvcc_update_fn *fn, 
 	else
 		w->updates = update;
 	w->last_update = update;
+	return 0;
+}
+
+int txn_update_to_put(struct mvcc_txn *txn, struct txn_write *w, const struct record *rec)
+{
+	struct slice value = memtable_copy(&txn->writes->mt, rec->value);
+	struct slice blobs = memtable_copy(&txn->writes->mt, rec->blobs);
+
+	if (!value.data || !blobs.data)
+		return -ENOMEM;
+	w->what = WRITE_PUT;
+	w->lease = rec->lease;
+	w->value = value;
+	w->nblobs = rec->nblobs;
+	w->blobs = blobs;
 	return 0;
 }
 

@@ -33,7 +33,7 @@ struct txn_write {
 	bool old_known;
 	bool attaches; /* it was put with a lease, which has to exist at commit */
 	mvcc_lease_t lease;
-	unsigned level; /* number of the savepoint since which a txn_undo remembers it */
+	uint64_t level; /* of the savepoint since which a txn_undo remembers it */
 	struct slice value;
 	uint64_t nblobs;
 	struct slice blobs;      /* encoded; which are own is told when commit begins */
@@ -66,6 +66,7 @@ struct txn_writes {
 struct savepoint {
 	struct savepoint *below;
 	unsigned number;
+	uint64_t level; /* no other savepoint of the transaction ever had it; a number comes again */
 	struct txn_writes *writes; /* the table then, held; NULL: an empty one, which is gone */
 	bool was_empty;
 	struct txn_undo *undos; /* the newest of the table then */
@@ -108,11 +109,12 @@ struct mvcc_txn {
 	uint64_t run;                /* id of the staged run, 0 for none */
 	uint64_t run_counts;         /* how many of its rows are a change */
 	uint64_t run_grows;          /* how many are puts */
-	bool run_recount;            /* a spill failed: it is unknown which of its rows are there */
+	bool miscounted;             /* these two, and the references to staged blobs: a spill failed */
 	bool attaches;               /* some put names a lease */
 	struct lease_ids run_leases; /* those that puts in the run name */
 	struct bloom *blooms;
 	struct savepoint *savepoints; /* newest first */
+	uint64_t levels;              /* savepoints there ever were */
 	size_t kept_bytes;            /* of spilled tables that savepoints hold */
 	struct staged_blobs staged;
 	uint64_t *settled;
@@ -175,6 +177,9 @@ int txn_range_occupied(struct mvcc_txn *txn, const struct txn_range *range);
 void txn_range_advance(struct txn_range *range, struct slice key); /* a cursor gave `key` */
 void txn_range_finish(struct txn_range *range);                    /* a cursor came to the end */
 bool txn_range_covers(const struct txn_range *range, struct slice key);
+
+/* Makes a put, of that record, of a write that has updates only. On failure it stays as it is. 0 or -ENOMEM. */
+int txn_update_to_put(struct mvcc_txn *txn, struct txn_write *w, const struct record *rec);
 
 /* Applies the updates of `w` to its own put. */
 int txn_fold_updates(struct mvcc_txn *txn, struct txn_write *w);

@@ -686,7 +686,7 @@ static int check_ended_row(struct verify *v, struct slice row, struct slice valu
 	return 0;
 }
 
-static int find_ended(struct verify *v, mvcc_rev_t at, mvcc_rev_t end, struct slice key, bool *found)
+static int find_ended_row(struct verify *v, mvcc_rev_t at, mvcc_rev_t end, struct slice key, bool *found)
 {
 	int err = ended_key(&v->hist_key, at, end, key);
 
@@ -704,7 +704,7 @@ static int find_aside(struct verify *v, const struct revs *revs, mvcc_rev_t mod,
 	int err = 0;
 
 	while (!err && !*found && (at = revs_newest_in(revs, mod, at)))
-		err = find_ended(v, at, end, key, found);
+		err = find_ended_row(v, at, end, key, found);
 	return err;
 }
 
@@ -723,7 +723,7 @@ static int check_will_release(struct verify *v, struct slice row, struct slice v
 	    !is_needed(v, rec.mod, end))
 		return 0;
 	key = slice_buf(&v->key);
-	err = find_ended(v, ENDED_NEW, end, key, &found);
+	err = find_ended_row(v, ENDED_NEW, end, key, &found);
 	if (!err)
 		err = find_aside(v, &v->pinned, rec.mod, end, key, &found);
 	if (!err)

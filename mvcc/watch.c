@@ -47,6 +47,7 @@ static void watch_free(struct mvcc_watch *w)
 	mvcc_item_release(&w->item);
 	mvcc_item_release(&w->prev);
 	buf_release(&w->row);
+	buf_release(&w->rows);
 	buf_release(&w->text);
 	buf_release(&w->blobs);
 	buf_release(&w->start);
@@ -179,21 +180,41 @@ static bool row_is_next(const struct mvcc_watch *w, mvcc_rev_t rev, uint32_t par
 	return w->log_part > 0 && rev == w->log_rev + 1 && part == 0;
 }
 
-/* Steps over the row at hand; what is left of a revision that was found does not matter. */
+/*
+ * Steps over the row at hand. Of a revision that was found, what is left does not matter but for whether there is
+ * something left: who reads it need not ask then.
+ */
 static int scan_step(struct mvcc_watch *w, struct engine_iter *it, bool *on_row)
 {
-	mvcc_rev_t rev;
+	mvcc_rev_t rev = w->log_rev;
 	uint32_t part;
 	int err = 0;
 
 	*on_row = engine_iter_next(it);
-	if (*on_row && w->log_part == 0)
+	if (w->log_part > 0) /* nothing was found in it so far */
+		return 0;
+	if (*on_row)
 		err = log_key_decode(it->key, &rev, &part);
-	if (!err && *on_row && w->log_part == 0 && rev < w->log_rev) {
+	else
+		err = engine_iter_error(it);
+	if (err)
+		return err;
+	w->hits[w->nhits - 1].more = rev < w->log_rev;
+	if (rev < w->log_rev) {
 		err = log_key(&w->row, w->log_rev, 0);
 		*on_row = !err && engine_iter_seek(it, slice_buf(&w->row));
 	}
 	return err;
+}
+
+/* A short row is kept, so that it need not be got again. */
+static void hit_add(struct mvcc_watch *w, mvcc_rev_t rev, uint32_t part, struct slice row)
+{
+	struct watch_hit hit = { .rev = rev, .part = part, .more = true, .off = w->rows.len };
+
+	if (part == 0 && w->rows.len + row.len <= WATCH_ROWS_BYTES && buf_put_slice(&w->rows, row) == 0)
+		hit.len = row.len;
+	w->hits[w->nhits++] = hit;
 }
 
 /* Looks through rows up to the end of the iterator, or until it was enough for once. */
@@ -214,7 +235,7 @@ static int scan_rows(struct mvcc_watch *w, struct engine_iter *it, struct slice 
 			return got;
 		bytes += it->key.len + it->value.len;
 		if (got)
-			w->hits[w->nhits++] = (struct watch_hit){ rev, part };
+			hit_add(w, rev, part, it->value);
 		w->log_rev = got ? rev + 1 : rev;
 		w->log_part = got ? 0 : part + 1;
 		err = scan_step(w, it, &on_row);
@@ -274,6 +295,7 @@ static int read_log(struct mvcc_watch *w, mvcc_rev_t to, uint64_t seq)
 		w->log_part = 0;
 	}
 	w->nhits = w->hit = 0;
+	buf_clear(&w->rows);
 	return scan(w, to);
 }
 
@@ -297,12 +319,23 @@ static int row_get(struct mvcc_watch *w, mvcc_rev_t rev, uint32_t number, struct
 	return err ? err : log_part_decode(slice_buf(&w->row), number, out);
 }
 
+/* Its first part, with the story: as it was seen, or else from the log. */
+static int hit_row(struct mvcc_watch *w, const struct watch_hit *hit, struct log_part *out)
+{
+	int err;
+
+	if (!hit->len)
+		return row_get(w, hit->rev, 0, out);
+	err = buf_copy(&w->row, slice_of(w->rows.data + hit->off, hit->len));
+	return err ? err : log_part_decode(slice_buf(&w->row), 0, out);
+}
+
 /* Makes the oldest hit the revision at hand. */
 static int take_hit(struct mvcc_watch *w)
 {
 	const struct watch_hit hit = w->hits[w->hit];
 	struct log_part part;
-	int err = row_get(w, hit.rev, 0, &part);
+	int err = hit_row(w, &hit, &part);
 
 	if (!err)
 		err = entry_fill(&w->entry, &w->text, part.story);
@@ -315,6 +348,7 @@ static int take_hit(struct mvcc_watch *w)
 	w->entry.rev = w->rev = hit.rev;
 	w->changes = part.changes;
 	w->part = hit.part;
+	w->more = hit.more;
 	w->hit++;
 	w->next = w->hit < w->nhits ? w->hits[w->hit].rev : w->log_rev;
 	return 1;
@@ -404,6 +438,7 @@ static int look(struct mvcc_watch *w)
 	if (!got) { /* a watch that waits needs little memory */
 		free(w->hits);
 		w->hits = NULL;
+		buf_release(&w->rows);
 	}
 	return got;
 }
@@ -483,23 +518,27 @@ static void item_strip(struct mvcc_item *item, mvcc_rev_t create, mvcc_rev_t mod
 	*item = (struct mvcc_item){ .create_rev = create, .mod_rev = mod, .version = version };
 }
 
-/* A key that stood at `rev`, read from the store. */
-static int item_read(struct mvcc_watch *w, mvcc_rev_t rev, struct slice key, struct mvcc_item *out)
+/*
+ * The record of `mod` that a key had at `rev`, read from the store. `*ended`: is it thought to have ended? Then told
+ * where it was.
+ */
+static int item_read(struct mvcc_watch *w, mvcc_rev_t rev, mvcc_rev_t mod, struct slice key, bool *ended,
+		     struct mvcc_item *out)
 {
-	struct header header = { 0 };
 	struct mvcc_view *view;
+	struct found f;
 	int err = mvcc_view_open(w->db, rev, &view);
 
 	if (err)
 		return err;
-	if (w->flags & MVCC_WATCH_KEYS) {
-		err = header_at(w->db, rev, key, &header);
-		if (!err && !header.exists)
-			err = -ENOENT;
-		if (!err)
-			item_strip(out, header.create, header.mod, header.version);
-	} else {
-		err = mvcc_get(view, key, out);
+	err = *ended ? find_ended(w->db, rev, mod, key, &f) : find_at(w->db, rev, key, &f);
+	if (!err) {
+		*ended = f.it != NULL;
+		if (w->flags & MVCC_WATCH_KEYS)
+			item_strip(out, f.rec.create, f.rec.mod, f.rec.version);
+		else
+			err = item_fill(out, &f.rec);
+		found_release(&f);
 	}
 	mvcc_view_close(view);
 	return err == -ENOENT ? MVCC_ECORRUPT : err;
@@ -524,18 +563,20 @@ static int event_fill(struct mvcc_watch *w, const struct mvcc_change *change, co
 		      struct mvcc_event *event)
 {
 	struct mvcc_event filled = { .key = change->key, .deleted = change->deleted };
+	bool prev_ended = !record; /* by this very change, which is drained if it comes from the log */
 	int err = 0;
 
 	mvcc_item_release(&w->item);
 	mvcc_item_release(&w->prev);
 	if (!change->deleted) {
-		err = record ? item_of_note(w, *record) : item_read(w, w->rev, change->key, &w->item);
+		err = record ? item_of_note(w, *record) :
+			       item_read(w, w->rev, w->rev, change->key, &w->ended, &w->item);
 		filled.item = &w->item;
 	}
 	if (err == MVCC_ECOMPACTED)
 		return lose(w);
 	if (!err && change->prev_rev && (w->flags & MVCC_WATCH_PREV)) {
-		err = item_read(w, w->rev - 1, change->key, &w->prev);
+		err = item_read(w, w->rev - 1, change->prev_rev, change->key, &prev_ended, &w->prev);
 		filled.prev = err ? NULL : &w->prev;
 		if (err == MVCC_ECOMPACTED) /* the change is still to be had, what was before is not */
 			err = 0;
@@ -577,7 +618,7 @@ static int event_of_log(struct mvcc_watch *w, struct mvcc_event *event)
 
 		while (w->changes.len == 0) {
 			struct log_part part;
-			int err = row_get(w, w->rev, w->part + 1, &part);
+			int err = w->more ? row_get(w, w->rev, w->part + 1, &part) : -ENOENT;
 
 			if (err)
 				return err == -ENOENT ? 0 : err;

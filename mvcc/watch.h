@@ -46,7 +46,9 @@ MVCC_API int mvcc_watch_open(struct mvcc *db, const struct mvcc_watch_options *o
 
 /*
  * The next revision that changed something in the range: 1 with `*entry` lent until the next call or close;
- * 0 if none came within `timeout_ms` (0: do not wait; -1: for ever); or
+ * 0 if none came within `timeout_ms` (0: do not wait; -1: for ever). What was committed before the call is looked at
+ * in any case, if it takes longer, too: a large transaction is moved into the engine first, the log is read up to the
+ * end. Or
  *   MVCC_ECOMPACTED  the floor has passed it: what comes next is lost, the watch can only be closed
  *   -ECANCELED       mvcc_watch_cancel() was called
  *   or what reading says; asking again goes on where it was.

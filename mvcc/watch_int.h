@@ -14,12 +14,15 @@
 
 #define WATCH_HITS_MAX 256u                 /* revisions found by one look into the log */
 #define WATCH_PIECE_BYTES ((size_t)1 << 20) /* and what it reads at most */
+#define WATCH_ROWS_BYTES ((size_t)64 << 10) /* and keeps of it */
 #define WATCH_COPY_BYTES ((size_t)64 << 10) /* out of the ring at once, under the commit lock */
 
 /* A revision that changed something in the range, and the part of its log row where that begins. */
 struct watch_hit {
 	mvcc_rev_t rev;
 	uint32_t part;
+	bool more;       /* there are further parts, or it is not known */
+	size_t off, len; /* its row, in `rows`; none of 0 bytes */
 };
 
 struct mvcc_watch {
@@ -48,6 +51,7 @@ struct mvcc_watch {
 	bool lost;              /* the floor has passed it */
 	struct watch_hit *hits; /* found in the log and not given yet; NULL while there never were any */
 	unsigned nhits, hit;
+	struct buf rows;    /* those of hits, as far as there is room */
 	mvcc_rev_t log_rev; /* where the log was left: the row that comes next, */
 	uint32_t log_part;  /* of a revision in which nothing was found so far */
 
@@ -56,6 +60,8 @@ struct mvcc_watch {
 	struct note *note;    /* it is one of the tail; else it is read from the log */
 	struct slice changes; /* those to come: operations of the note, or changes of `row` */
 	uint32_t part;        /* of the log, in `row` */
+	bool more;            /* there may be further parts */
+	bool ended;           /* the record read last was not current any more: so may be the next */
 	struct buf row, text;
 	struct mvcc_entry entry;
 	struct mvcc_item item, prev; /* own what they show when that was read from the store */

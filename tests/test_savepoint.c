@@ -387,6 +387,30 @@ static void test_a_commit_ends_savepoints(void)
 	fixture_close(fx);
 }
 
+/* A commit that left the transaction alive ended its savepoints; a new one has the number of one that ended. */
+static void test_a_savepoint_after_a_failed_commit_is_a_new_one(void)
+{
+	struct fixture *fx = fixture_open();
+	struct mvcc_story too_long = { .op = NULL };
+	struct mvcc_txn *txn = begin(fx->db);
+	static char path[STORY_MAX + 1];
+	unsigned at;
+
+	memset(path, 'p', sizeof(path));
+	too_long.path = slice_of(path, sizeof(path));
+	CU_ASSERT_EQUAL(savepoint(txn), 1);
+	txn_put(txn, "k", "before");
+	CU_ASSERT_EQUAL(mvcc_txn_commit(txn, &too_long, MVCC_COMMIT_KEEP, NULL), -EINVAL);
+	at = savepoint(txn);
+	txn_put(txn, "k", "after");
+	rollback(txn, at);
+	txn_put(txn, "l", "other"); /* where "after" was */
+	assert_txn_peek(txn, "k", "before");
+	CU_ASSERT_EQUAL(commit(txn), 2);
+	assert_value_at(fx->db, 0, "k", "before");
+	fixture_close(fx);
+}
+
 static void test_going_back_gives_memory_back(void)
 {
 	struct fixture *fx = fixture_open();
@@ -1066,6 +1090,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_blobs_of_what_was_undone_are_gone),
 	UNIT_TEST(test_verify_knows_undo_runs),
 	UNIT_TEST(test_a_commit_ends_savepoints),
+	UNIT_TEST(test_a_savepoint_after_a_failed_commit_is_a_new_one),
 	UNIT_TEST(test_going_back_gives_memory_back),
 	UNIT_TEST(test_many_savepoints_keep_little_in_memory),
 	UNIT_TEST(test_random_transactions_match_a_plain_stack),

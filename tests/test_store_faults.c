@@ -760,6 +760,33 @@ static void test_the_reserve_is_kept_for_deletes(void)
 	fixture_close(fx);
 }
 
+/* They are too many for memory. */
+static void test_many_deletes_use_the_reserve_too(void)
+{
+	struct fixture *fx = fixture_open_small_ring();
+	struct mvcc_txn *txn = begin(fx->db);
+	struct statvfs vfs;
+	char key[32];
+
+	for (unsigned i = 0; i < 1000; i++) {
+		snprintf(key, sizeof(key), "key %u", i);
+		txn_put(txn, key, "1");
+	}
+	commit(txn);
+	CU_ASSERT_EQUAL_FATAL(statvfs(fx->tmp, &vfs), 0);
+	fx->opt.reserve_bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize / 4 * 5;
+	fixture_reopen(fx);
+	txn = begin(fx->db);
+	for (unsigned i = 0; i < 1000; i++) {
+		snprintf(key, sizeof(key), "key %u", i);
+		CU_ASSERT_EQUAL(mvcc_txn_del(txn, str(key)), 0);
+	}
+	CU_ASSERT(fixture_rows_of(fx, "stage", "") > 0);
+	CU_ASSERT_EQUAL(commit(txn), 3);
+	assert_range_at(fx->db, MVCC_REV_LATEST, "", "", 0, "");
+	fixture_close(fx);
+}
+
 /* ---- death of the process ------------------------------------------------------------------ */
 
 static struct run *run_new(void)
@@ -1196,6 +1223,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_full_disk_stops_writers_only_and_is_left_in_place),
 	UNIT_TEST(test_a_sync_that_failed_is_told_to_all_who_wait),
 	UNIT_TEST(test_the_reserve_is_kept_for_deletes),
+	UNIT_TEST(test_many_deletes_use_the_reserve_too),
 	UNIT_TEST(test_a_kill_loses_nothing_that_only_the_ring_had),
 	UNIT_TEST(test_a_kill_at_any_step_loses_nothing),
 	UNIT_TEST(test_a_kill_at_any_moment_loses_nothing),

@@ -546,6 +546,32 @@ static void test_the_floor_may_pass_a_revision_half_given(void)
 	fixture_close(fx);
 }
 
+/* Who compacts up to where his watch stands, before he has heard that there are no more events, has lost nothing. */
+static void test_the_floor_may_pass_a_revision_given_whole(void)
+{
+	struct fixture *fx = fixture_open();
+	const struct mvcc_entry *entry;
+	struct mvcc_event event;
+	struct mvcc_watch *w;
+
+	put(fx->db, "a", "1");
+	put(fx->db, "a", "2");
+	put(fx->db, "a", "3");
+	fixture_drain(fx);
+	w = watch_at(fx->db, "", "", 2, 0);
+	for (mvcc_rev_t rev = 2; rev <= 3; rev++) {
+		CU_ASSERT_EQUAL(mvcc_watch_next(w, 0, &entry), 1);
+		CU_ASSERT_EQUAL(mvcc_watch_event(w, &event), 1);
+		CU_ASSERT_EQUAL(mvcc_watch_rev(w), rev + 1);
+		CU_ASSERT_EQUAL(mvcc_compact(fx->db, mvcc_watch_rev(w)), 0);
+		CU_ASSERT_EQUAL(mvcc_compact_wait(fx->db), 0);
+		CU_ASSERT_EQUAL(mvcc_watch_event(w, &event), 0);
+	}
+	assert_next(w, "4: +a=3(2.4.3)");
+	mvcc_watch_close(w);
+	fixture_close(fx);
+}
+
 /* ---- waiting -------------------------------------------------------------------------------- */
 
 struct waiting {
@@ -1636,6 +1662,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_position_below_the_floor_stays_lost),
 	UNIT_TEST(test_what_was_before_is_left_out_when_it_is_compacted),
 	UNIT_TEST(test_the_floor_may_pass_a_revision_half_given),
+	UNIT_TEST(test_the_floor_may_pass_a_revision_given_whole),
 	UNIT_TEST(test_a_thread_waits_until_something_matches),
 	UNIT_TEST(test_a_wait_ends_in_time),
 	UNIT_TEST(test_cancel_ends_the_wait_and_all_later_ones),
