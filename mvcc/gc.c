@@ -13,6 +13,7 @@
  * first the horizon, then all that was committed by now is drained, and counted with it, then blobs go.
  */
 #include "mvcc/keep_int.h"
+#include "mvcc/lease_int.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -590,7 +591,9 @@ int mvcc_compact_wait(struct mvcc *db)
 
 int mvcc_upkeep(struct mvcc *db)
 {
-	int err = pass(db);
+	int expired = lease_expire_due(db, NULL), err = pass(db);
 
-	return err == -EBUSY ? 0 : err; /* what a view holds back is not due yet */
+	if (err == -EBUSY)
+		err = 0; /* what a view holds back is not due yet */
+	return expired ? expired : err;
 }
