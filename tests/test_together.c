@@ -200,6 +200,37 @@ static void test_a_checkpoint_has_the_floor_and_the_pins(void)
 	fixture_close(fx);
 }
 
+static void put_much(struct mvcc_txn *txn, const char *prefix)
+{
+	char key[32], value[1000];
+
+	memset(value, 'v', sizeof(value));
+	for (int i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "%s%d", prefix, i);
+		CU_ASSERT_EQUAL(mvcc_txn_put(txn, str(key), slice_of(value, sizeof(value)), NULL, 0), 0);
+	}
+}
+
+/* Rows replaced and added since a savepoint are both kept in the stage, as what they were. */
+static void test_a_savepoint_in_the_stage_is_no_problem(void)
+{
+	struct fixture *fx = fixture_open_small_ring();
+	struct mvcc_txn *txn = begin(fx->db);
+	unsigned savepoint;
+
+	put_much(txn, "a");
+	CU_ASSERT_EQUAL(mvcc_txn_savepoint(txn, &savepoint), 0);
+	put_much(txn, "a");
+	put_much(txn, "b");
+	CU_ASSERT(fixture_rows_of(fx, "stage", "") > 200);
+	fixture_verify(fx);
+	CU_ASSERT_EQUAL(mvcc_txn_rollback(txn, savepoint), 0);
+	fixture_verify(fx);
+	commit(txn);
+	fixture_verify(fx);
+	fixture_close(fx);
+}
+
 static int64_t clock_of(void *arg)
 {
 	return *(int64_t *)arg;
@@ -255,6 +286,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_hashes_are_right_while_compaction_goes_on),
 	UNIT_TEST(test_what_was_made_anew_at_the_floor_is_told_by_watch_and_hash),
 	UNIT_TEST(test_a_checkpoint_has_the_floor_and_the_pins),
+	UNIT_TEST(test_a_savepoint_in_the_stage_is_no_problem),
 	UNIT_TEST(test_upkeep_ends_leases_and_compacts),
 	CU_TEST_INFO_NULL,
 };
