@@ -1533,7 +1533,7 @@ static void do_upkeep(struct model *m)
 
 static void do_compact(struct model *m)
 {
-	mvcc_rev_t rev = 1 + below(m, m->current + 1);
+	mvcc_rev_t rev = below(m, 2) ? 1 + below(m, m->current) : m->current + 1 + below(m, 2);
 	int err, expected = 0;
 
 	if (below(m, 8))
