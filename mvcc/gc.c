@@ -13,6 +13,7 @@
  * first the horizon, then all that was committed by now is drained, and counted with it, then blobs go.
  */
 #include "mvcc/keep_int.h"
+#include "mvcc/lease_int.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -5,11 +5,19 @@
  * failing, until it runs clean. Each commit writes its number to its log entry, so afterwards the log
  * itself says which of them are there: they must be whole, in order, and among them all whose commit had
  * returned 0. The state of every revision is compared with what the same steps make of a plain table.
+ *
+ * A second scenario has all the store can do: savepoints, requests, leases, pins, compaction, checkpoints,
+ * watches. There the log begins at the floor; what made the revisions below is noted before they go.
  */
+#include "mvcc/keep.h"
+#include "mvcc/lease.h"
+#include "mvcc/request.h"
+#include "mvcc/watch.h"
 #include "tests/store_fixture.h"
 
 #include "tests/engines/fault_engine.h"
 #include "tests/engines/mem_engine.h"
+#include "tests/lease_check.h"
 #include "tests/unit.h"
 
 #include <dirent.h>
@@ -561,6 +569,452 @@ static bool run_with_fault(struct fault_plan plan, bool *again)
 	return good;
 }
 
+/* ---- all the store can do ------------------------------------------------------------------ */
+
+enum { ANY_KINDS = 10, LEASE_OF = 1000, CAUSES_MAX = 2 * STEPS_MAX };
+
+/* What made a revision: a step, or the end of the lease that a step had granted. */
+struct cause {
+	uint32_t step;
+	bool expired;
+};
+
+struct all {
+	struct run run;
+	struct cause causes[CAUSES_MAX]; /* by revision, below `noted` */
+	mvcc_rev_t noted;
+	mvcc_rev_t floor, pinned; /* as told; pinned: 0 for no pin */
+	bool floor_unsure, pin_unsure;
+};
+
+static void rolled_back(struct sink *s)
+{
+	unsigned savepoint = 0;
+	char key[24];
+
+	if (!s->txn)
+		return;
+	if (!s->err)
+		s->err = mvcc_txn_savepoint(s->txn, &savepoint);
+	for (unsigned i = 0; i < BIG_ROWS / 4; i++) {
+		snprintf(key, sizeof(key), "big%03u", i);
+		sink_put(s, key, i == 0);
+	}
+	if (!s->err)
+		s->err = mvcc_txn_del_range(s->txn, str("a"), str("c"), NULL);
+	if (!s->err)
+		s->err = mvcc_txn_rollback(s->txn, savepoint);
+}
+
+static void sink_put_leased(struct sink *s, const char *key)
+{
+	struct mvcc_put put = { .key = str(key), .lease = LEASE_OF + s->step };
+	uint8_t bytes[1024];
+
+	put.value = value_of(key, s->step, bytes);
+	if (!s->txn)
+		sink_put(s, key, false);
+	else if (!s->err)
+		s->err = mvcc_txn_put_with(s->txn, &put);
+}
+
+static void table_del(struct table *t, const char *prefix)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		if (strncmp(t->rows[i].key, prefix, strlen(prefix)) == 0)
+			t->rows[i].there = false;
+}
+
+/* What a request, or the end of a lease, does to the table. */
+static void requested(struct sink *s)
+{
+	if (table_row(s->table, "hot")->there) {
+		sink_put(s, "rq1", false);
+		table_del(s->table, "once");
+	}
+	sink_put(s, "rq2", false);
+}
+
+static void lease_ended(struct table *t, uint32_t step)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		if (t->rows[i].key[0] == 'l' && t->rows[i].step == step)
+			t->rows[i].there = false;
+}
+
+static void do_any_step(struct sink *s)
+{
+	switch (s->step % ANY_KINDS) {
+	case 6:
+		sink_put(s, "sp1", false);
+		rolled_back(s);
+		sink_put(s, "sp2", true);
+		break;
+	case 7:
+		sink_put_leased(s, "l1");
+		sink_put_leased(s, "l2");
+		break;
+	case 8: /* of the table: to the store it is told otherwise */
+		lease_ended(s->table, s->step - 1);
+		break;
+	case 9:
+		requested(s);
+		break;
+	default:
+		do_step(s);
+	}
+}
+
+static int request_step(struct mvcc *db, uint32_t step, const struct mvcc_story *story, mvcc_rev_t *rev)
+{
+	uint8_t first[1024], second[1024];
+	struct mvcc_request_op ops[] = {
+		{ .kind = MVCC_OP_PUT, .put = { .key = str("rq1"), .value = value_of("rq1", step, first) } },
+		{ .kind = MVCC_OP_DELETE, .start = str("once"), .range = true, .end = str("oncf") },
+		{ .kind = MVCC_OP_PUT, .put = { .key = str("rq2"), .value = value_of("rq2", step, second) } },
+		{ .kind = MVCC_OP_RANGE, .start = str("rq"), .range = true, .end = str("rr") },
+	};
+	struct mvcc_compare there = { .target = MVCC_VERSION, .relation = MVCC_GREATER, .key = str("hot") };
+	struct mvcc_request request = { .compares = &there,
+					.ncompares = 1,
+					.then_ops = ops,
+					.nthen = 4,
+					.else_ops = &ops[2],
+					.nelse = 2 };
+	struct mvcc_response response = { 0 };
+	int err = mvcc_execute(db, &request, story, &response);
+
+	if (!err)
+		*rev = response.rev;
+	mvcc_response_release(&response);
+	return err;
+}
+
+static int transaction_step(struct mvcc *db, uint32_t step, const struct mvcc_story *story, mvcc_rev_t *rev)
+{
+	struct sink sink = { .step = step };
+	mvcc_lease_t got;
+	int err = step % ANY_KINDS == 7 ? mvcc_lease_grant(db, LEASE_OF + step, 3600 * 1000, &got) : 0;
+
+	if (!err)
+		err = mvcc_txn_begin(db, &sink.txn);
+	if (err)
+		return err;
+	do_any_step(&sink);
+	if (sink.err) {
+		mvcc_txn_abort(sink.txn);
+		return sink.err;
+	}
+	return mvcc_txn_commit(sink.txn, story, MVCC_COMMIT_WAIT, rev);
+}
+
+static int any_step(struct all *a)
+{
+	struct run *r = &a->run;
+	uint32_t step = r->steps;
+	struct mvcc_story story = { .op = "step", .pid = step };
+	mvcc_rev_t rev = 0;
+	int err;
+
+	if (step == STEPS_MAX)
+		abort();
+	r->steps++;
+	if (step % ANY_KINDS == 9)
+		err = request_step(r->fx->db, step, &story, &rev);
+	else if (step % ANY_KINDS == 8)
+		err = mvcc_lease_revoke(r->fx->db, LEASE_OF + step - 1, &story, &rev);
+	else
+		err = transaction_step(r->fx->db, step, &story, &rev);
+	if (!err)
+		r->acked[step] = rev;
+	return err;
+}
+
+static void any_steps(struct all *a, int n)
+{
+	while (n--)
+		any_step(a);
+}
+
+/* Notes what made the revisions from `a->noted` on; false if that cannot be read, or is wrong. */
+static bool note_causes(struct all *a)
+{
+	struct mvcc *db = a->run.fx->db;
+	const struct mvcc_entry *entry;
+	struct mvcc_log *log = NULL;
+	mvcc_rev_t rev = a->noted;
+	int got = rev > mvcc_current(db) ? 0 : mvcc_log_open(db, rev, MVCC_REV_LATEST, &log);
+
+	while (!got && log && (got = mvcc_log_next(log, &entry)) == 1) {
+		struct cause cause = { .step = entry->story.pid,
+				       .expired = strcmp(entry->story.op, "expire") == 0 };
+
+		if (cause.expired)
+			cause.step = (uint32_t)strtoul(entry->story.message + strlen("lease "), NULL, 10) -
+				     LEASE_OF;
+		if (entry->rev != rev || rev == CAUSES_MAX) {
+			mvcc_log_close(log);
+			return wrong("the log has a gap");
+		}
+		a->causes[rev++] = cause;
+		got = 0;
+	}
+	mvcc_log_close(log);
+	if (!got)
+		a->noted = rev;
+	return !got;
+}
+
+/* Only what was noted goes. */
+static void compact_all(struct all *a, mvcc_rev_t behind)
+{
+	mvcc_rev_t rev = mvcc_current(a->run.fx->db) - behind;
+
+	if (!note_causes(a) || rev <= a->floor)
+		return;
+	if (mvcc_compact(a->run.fx->db, rev) == 0)
+		a->floor = rev;
+	else
+		a->floor_unsure = true;
+}
+
+static void pin_all(struct all *a)
+{
+	mvcc_rev_t rev = mvcc_current(a->run.fx->db);
+
+	if (mvcc_pin(a->run.fx->db, "p", rev) == 0)
+		a->pinned = rev;
+	else
+		a->pin_unsure = true;
+}
+
+static void unpin_all(struct all *a)
+{
+	if (mvcc_unpin(a->run.fx->db, "p") == 0)
+		a->pinned = 0;
+	else
+		a->pin_unsure = true;
+}
+
+/* What reads much: none of it changes anything, and any of it may fail. */
+static void look_at_all(struct mvcc *db)
+{
+	struct mvcc_watch_options opt = { .from = mvcc_floor(db), .flags = MVCC_WATCH_PREV };
+	const struct mvcc_entry *entry;
+	struct mvcc_watch *watch = NULL;
+	struct mvcc_view *view = NULL;
+	struct mvcc_event event;
+	struct mvcc_hash hash;
+
+	if (mvcc_watch_open(db, &opt, &watch) == 0)
+		while (mvcc_watch_next(watch, 0, &entry) == 1)
+			while (mvcc_watch_event(watch, &event) == 1)
+				;
+	mvcc_watch_close(watch);
+	if (mvcc_view_open(db, MVCC_REV_LATEST, &view) == 0)
+		mvcc_hash(view, &hash);
+	mvcc_view_close(view);
+	mvcc_verify(db, NULL, NULL, NULL);
+}
+
+/* A copy that was told to be one is one. */
+static bool copy_all(struct all *a)
+{
+	struct mvcc_options opt = a->run.fx->opt;
+	struct mvcc *copy = NULL;
+	mvcc_rev_t rev = 0;
+	char dir[320];
+	bool good = true;
+
+	snprintf(dir, sizeof(dir), "%s/copy", a->run.fx->tmp);
+	if (mvcc_checkpoint(a->run.fx->db, dir, &rev) == 0) {
+		opt.dir = dir;
+		opt.create = false;
+		if (mvcc_open(&opt, &copy) == 0 && mvcc_current(copy) != rev)
+			good = wrong("a copy is of another revision than was told");
+		mvcc_close(copy);
+	}
+	fixture_rmdir(dir);
+	return good;
+}
+
+static bool run_all(struct all *a)
+{
+	struct fixture *fx = a->run.fx;
+	bool good;
+
+	any_steps(a, ANY_KINDS);
+	pin_all(a);
+	any_steps(a, 4);
+	compact_all(a, 1);
+	mvcc_compact_wait(fx->db);
+	good = copy_all(a);
+	look_at_all(fx->db);
+	any_steps(a, 2);
+	mvcc_close(fx->db);
+	fx->db = NULL;
+	if (fixture_try_open(fx))
+		return good;
+	any_steps(a, ANY_KINDS);
+	mvcc_sync(fx->db, MVCC_REV_LATEST);
+	unpin_all(a);
+	compact_all(a, 3);
+	mvcc_upkeep(fx->db);
+	any_steps(a, 2);
+	return good;
+}
+
+static int first_pin(void *arg, const struct mvcc_pin *pin)
+{
+	*(mvcc_rev_t *)arg = pin->rev;
+	return 0;
+}
+
+/* Floor and pin are as told; after an error they may have moved or not, and from now on it is known. */
+static bool kept_as_told(struct all *a)
+{
+	mvcc_rev_t floor = mvcc_floor(a->run.fx->db), pinned = 0;
+
+	if (mvcc_pins(a->run.fx->db, first_pin, &pinned))
+		return wrong("the pins cannot be listed");
+	if (floor != a->floor && !(a->floor_unsure && floor > a->floor))
+		return wrong("the floor is another");
+	if (pinned != a->pinned && !a->pin_unsure)
+		return wrong("the pin is another");
+	a->floor = floor;
+	a->pinned = pinned;
+	a->floor_unsure = a->pin_unsure = false;
+	return true;
+}
+
+/* Each revision is made by a step of its own, later ones by later steps, and acknowledged ones as told. */
+static bool causes_fit(struct all *a)
+{
+	struct run *r = &a->run;
+	uint32_t next = 0;
+
+	for (mvcc_rev_t rev = MVCC_REV_FIRST + 1; rev <= mvcc_current(r->fx->db); rev++) {
+		const struct cause *c = &a->causes[rev];
+
+		if (c->step >= r->steps || (!c->expired && c->step < next))
+			return wrong("the log is out of order");
+		if (!c->expired && r->acked[c->step] && r->acked[c->step] != rev)
+			return wrong("a commit is at another revision than it was told");
+		if (!c->expired)
+			next = c->step + 1;
+	}
+	for (uint32_t i = 0; i < r->steps; i++)
+		if (r->acked[i] && (r->acked[i] > mvcc_current(r->fx->db) ||
+				    a->causes[r->acked[i]].step != i || a->causes[r->acked[i]].expired))
+			return wrong("an acknowledged commit is lost");
+	return true;
+}
+
+static bool states_fit(struct all *a)
+{
+	struct mvcc *db = a->run.fx->db;
+	static struct table table;
+	bool good = true;
+
+	table = (struct table){ 0 };
+	for (mvcc_rev_t rev = MVCC_REV_FIRST + 1; good && rev <= mvcc_current(db); rev++) {
+		struct sink sink = { .table = &table, .step = a->causes[rev].step };
+
+		if (a->causes[rev].expired)
+			lease_ended(&table, sink.step);
+		else
+			do_any_step(&sink);
+		if (rev >= a->floor || rev == a->pinned)
+			good = state_is(db, rev, &table);
+	}
+	return good;
+}
+
+static bool all_is_whole(struct all *a)
+{
+	struct fixture *fx = a->run.fx;
+	const char *leases;
+
+	judged = NULL;
+	if (!kept_as_told(a) || !note_causes(a) || !causes_fit(a) || !states_fit(a))
+		return wrong("the log cannot be read");
+	if (fixture_rows_of(fx, "stage", "") || fixture_rows_of(fx, "meta", "checkpoint/"))
+		return wrong("something that was not finished is left");
+	leases = lease_check(fx->db);
+	if (leases)
+		return wrong(leases);
+	if (verify_problems(fx->db))
+		return wrong("the rows do not fit together");
+	return true;
+}
+
+/* What is left is whole, what was begun is finished, and the store goes on from there. */
+static bool all_goes_on(struct all *a)
+{
+	struct fixture *fx = a->run.fx;
+	bool good;
+
+	judged = NULL;
+	if (fixture_try_open(fx))
+		return wrong("it does not open");
+	good = all_is_whole(a);
+	if (good && mvcc_compact_wait(fx->db))
+		good = wrong("what is left of a compaction cannot be done");
+	good = good && all_is_whole(a);
+	while (good && a->run.steps % ANY_KINDS)
+		a->run.steps++;
+	for (int i = 0; good && i < ANY_KINDS; i++)
+		if (any_step(a))
+			good = wrong("a step fails, though no call does any more");
+	if (good)
+		compact_all(a, 0);
+	if (mvcc_close(fx->db) && good)
+		good = wrong("the close fails");
+	fx->db = NULL;
+	if (good && fixture_try_open(fx))
+		good = wrong("it does not open again");
+	return good && all_is_whole(a);
+}
+
+static bool all_with_fault(struct fault_plan plan, bool *again)
+{
+	struct mem_engine *mem;
+	struct fault_engine *fault;
+	struct all *a = calloc(1, sizeof(*a));
+	bool good = true;
+
+	if (!a)
+		abort();
+	judged = NULL;
+	a->floor = a->noted = MVCC_REV_FIRST;
+	a->run.fx = faulty_fixture(&mem, &fault);
+	a->run.fx->opt.manual_upkeep = true;
+	a->run.fx->opt.compact_bytes_per_s = UINT64_MAX;
+	fault_engine_arm(fault, plan);
+	if (fixture_try_open(a->run.fx) == 0)
+		good = run_all(a);
+	*again = fault_engine_failed(fault) > 0;
+	mvcc_close(a->run.fx->db);
+	a->run.fx->db = NULL;
+	fault_engine_disarm(fault);
+	if (!*again) {
+		for (uint32_t i = 0; i < a->run.steps; i++)
+			if (!a->run.acked[i])
+				good = wrong("a step failed, though no call did");
+		if (a->floor == MVCC_REV_FIRST || a->floor_unsure || a->pin_unsure)
+			good = wrong("pins or compaction failed, though no call did");
+	}
+	good = good && all_goes_on(a);
+	if (!good)
+		fprintf(stderr, "\nall, kinds %u, mode %d, call %llu: %s\n", plan.kinds, (int)plan.mode,
+			(unsigned long long)plan.at, judged);
+	fixture_close(a->run.fx);
+	fault_engine_free(fault);
+	mem_engine_free(mem);
+	free(a);
+	return good;
+}
+
 /* Sanitizers are several times slower, and try a share of the calls. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { SHARE = 4 };
@@ -578,22 +1032,53 @@ enum { SHARE = 1 };
  * Fails every n-th call, one run for each. Where a scenario has more than half of `most` of them, the steps
  * grow from there on; MVCCFS_LONG=1 tries each one all the same.
  */
-static void fail_every_call(unsigned kinds, enum fault_mode mode, bool done, int err, uint64_t most)
+static void fail_calls_of(bool (*scenario)(struct fault_plan plan, bool *again), struct fault_plan plan,
+			  uint64_t most)
 {
-	struct fault_plan plan = { .kinds = kinds, .at = 1, .err = err, .mode = mode, .done = done };
 	uint64_t stride = 1, tried = 0;
 	bool again = true;
 	unsigned bad = 0;
 
+	plan.at = 1;
 	most = fixture_env("MVCCFS_LONG", 0) ? UINT64_MAX : most / SHARE;
 	while (again && bad < 3) {
-		bad += !run_with_fault(plan, &again);
+		bad += !scenario(plan, &again);
 		if (++tried > most / 2)
 			stride = 1 + plan.at / (most / 4 + 1);
 		plan.at += stride;
 	}
 	CU_ASSERT_EQUAL(bad, 0);
 	CU_ASSERT(tried > 1);
+}
+
+static void fail_every_call(unsigned kinds, enum fault_mode mode, bool done, int err, uint64_t most)
+{
+	fail_calls_of(run_with_fault,
+		      (struct fault_plan){ .kinds = kinds, .err = err, .mode = mode, .done = done }, most);
+}
+
+static void fail_every_call_of_all(unsigned kinds, enum fault_mode mode, bool done, int err, uint64_t most)
+{
+	fail_calls_of(all_with_fault,
+		      (struct fault_plan){ .kinds = kinds, .err = err, .mode = mode, .done = done }, most);
+}
+
+static void test_any_write_may_fail_once_whatever_the_store_does(void)
+{
+	fail_every_call_of_all(FAULT_WRITE | FAULT_SYNC | FAULT_CHECKPOINT | FAULT_REWRITE | FAULT_OPEN,
+			       FAULT_ONCE, false, -EIO, 40);
+	fail_every_call_of_all(FAULT_WRITE | FAULT_REWRITE, FAULT_ONCE, true, -EIO, 40);
+}
+
+static void test_any_read_may_fail_once_whatever_the_store_does(void)
+{
+	fail_every_call_of_all(FAULT_GET | FAULT_ITER | FAULT_MOVE | FAULT_BATCH, FAULT_ONCE, false, -EIO,
+			       40);
+}
+
+static void test_the_process_may_die_at_any_call_whatever_the_store_does(void)
+{
+	fail_every_call_of_all(FAULT_ALL, FAULT_CRASH, false, -EIO, 60);
 }
 
 static void test_any_write_may_fail_once(void)
@@ -1210,6 +1695,9 @@ static void test_a_store_half_made_is_made_anew(void)
 
 static CU_TestInfo tests[] = {
 	UNIT_TEST(test_any_write_may_fail_once),
+	UNIT_TEST(test_any_write_may_fail_once_whatever_the_store_does),
+	UNIT_TEST(test_any_read_may_fail_once_whatever_the_store_does),
+	UNIT_TEST(test_the_process_may_die_at_any_call_whatever_the_store_does),
 	UNIT_TEST(test_any_write_may_fail_and_be_done_all_the_same),
 	UNIT_TEST(test_writes_may_fail_from_any_on),
 	UNIT_TEST(test_any_sync_may_fail),

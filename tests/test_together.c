@@ -3,6 +3,7 @@
  */
 #include "mvcc/check.h"
 #include "mvcc/keep.h"
+#include "mvcc/lease.h"
 #include "mvcc/mvcc.h"
 #include "mvcc/watch.h"
 #include "rocks_backend/rocks.h"
@@ -199,6 +200,73 @@ static void test_a_checkpoint_has_the_floor_and_the_pins(void)
 	fixture_close(fx);
 }
 
+static void put_much(struct mvcc_txn *txn, const char *prefix)
+{
+	char key[32], value[1000];
+
+	memset(value, 'v', sizeof(value));
+	for (int i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "%s%d", prefix, i);
+		CU_ASSERT_EQUAL(mvcc_txn_put(txn, str(key), slice_of(value, sizeof(value)), NULL, 0), 0);
+	}
+}
+
+/* Rows replaced and added since a savepoint are both kept in the stage, as what they were. */
+static void test_a_savepoint_in_the_stage_is_no_problem(void)
+{
+	struct fixture *fx = fixture_open_small_ring();
+	struct mvcc_txn *txn = begin(fx->db);
+	unsigned savepoint;
+
+	put_much(txn, "a");
+	CU_ASSERT_EQUAL(mvcc_txn_savepoint(txn, &savepoint), 0);
+	put_much(txn, "a");
+	put_much(txn, "b");
+	CU_ASSERT(fixture_rows_of(fx, "stage", "") > 200);
+	fixture_verify(fx);
+	CU_ASSERT_EQUAL(mvcc_txn_rollback(txn, savepoint), 0);
+	fixture_verify(fx);
+	commit(txn);
+	fixture_verify(fx);
+	fixture_close(fx);
+}
+
+static int64_t clock_of(void *arg)
+{
+	return *(int64_t *)arg;
+}
+
+/* Without a thread of its own: the keys of a lease that is due are deleted, and what is below the floor goes. */
+static void test_upkeep_ends_leases_and_compacts(void)
+{
+	struct fixture *fx = fixture_new();
+	int64_t now_ns = (int64_t)1700000000 * 1000000000;
+	struct mvcc_put with_lease = { .key = str("k"), .value = str("2") };
+	struct mvcc_stats stats;
+	struct mvcc_txn *txn;
+
+	fx->opt.manual_upkeep = true;
+	fx->opt.clock = clock_of;
+	fx->opt.clock_arg = &now_ns;
+	CU_ASSERT_EQUAL_FATAL(fixture_try_open(fx), 0);
+	put(fx->db, "k", "1");
+	CU_ASSERT_EQUAL(mvcc_lease_grant(fx->db, 7, 1000, &with_lease.lease), 0);
+	txn = begin(fx->db);
+	CU_ASSERT_EQUAL(mvcc_txn_put_with(txn, &with_lease), 0);
+	CU_ASSERT_EQUAL(commit(txn), 3);
+	CU_ASSERT_EQUAL(mvcc_compact(fx->db, 3), 0);
+	CU_ASSERT_EQUAL(mvcc_upkeep(fx->db), 0);
+	assert_value_at(fx->db, MVCC_REV_LATEST, "k", "2");
+	now_ns += (int64_t)2 * 1000000000;
+	CU_ASSERT_EQUAL(mvcc_upkeep(fx->db), 0);
+	assert_absent_at(fx->db, MVCC_REV_LATEST, "k");
+	CU_ASSERT_EQUAL(mvcc_current(fx->db), 4);
+	mvcc_stats(fx->db, &stats);
+	CU_ASSERT_EQUAL(stats.leases, 0);
+	CU_ASSERT_EQUAL(stats.compacted, 3);
+	fixture_close(fx);
+}
+
 static void on_memory(void)
 {
 	fixture_use(NULL);
@@ -218,6 +286,8 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_hashes_are_right_while_compaction_goes_on),
 	UNIT_TEST(test_what_was_made_anew_at_the_floor_is_told_by_watch_and_hash),
 	UNIT_TEST(test_a_checkpoint_has_the_floor_and_the_pins),
+	UNIT_TEST(test_a_savepoint_in_the_stage_is_no_problem),
+	UNIT_TEST(test_upkeep_ends_leases_and_compacts),
 	CU_TEST_INFO_NULL,
 };
 
