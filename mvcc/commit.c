@@ -293,7 +293,7 @@ static int reads_validate(struct mvcc_txn *txn, mvcc_rev_t rev)
 static int txn_refresh(struct mvcc_txn *txn)
 {
 	struct mvcc_view *view;
-	int err = mvcc_view_open(txn->db, MVCC_REV_LATEST, &view);
+	int err = view_open(txn->db, MVCC_REV_LATEST, true, &view);
 
 	if (err)
 		return err;

@@ -991,6 +991,8 @@ static void recover(struct mvcc *db)
 		err = ask_applied(db);
 	if (!err)
 		err = keep_load(db);
+	if (!err)
+		err = policy_load(db);
 	if (err)
 		return;
 	db_log(db, LOG_NOTICE, "the engine works again; %s",
@@ -999,7 +1001,7 @@ static void recover(struct mvcc *db)
 	atomic_store(&db->failed, 0);
 	room_wake_locked(db);
 	pthread_mutex_unlock(&db->commit_lock);
-	keep_wake(db);
+	keep_wake(db, false);
 }
 
 /* ---- the threads -------------------------------------------------------------------------- */

@@ -203,6 +203,7 @@ static int take_rows(struct step *s, struct slice end)
 static int do_step(struct step *s, struct slice end)
 {
 	struct mvcc *db = s->db;
+	uint64_t begun_ns = now_ns();
 	int err;
 
 	s->rows = s->bytes = s->ids.n = 0;
@@ -215,6 +216,8 @@ static int do_step(struct step *s, struct slice end)
 		err = take_rows(s, end);
 	if (!err && s->rows)
 		err = write_step(s);
+	if (!err)
+		histogram_add(&db->h_compact, now_ns() - begun_ns);
 	if (!err)
 		atomic_fetch_add_explicit(&db->keep->n_blobs_freed, s->freed, memory_order_relaxed);
 	/* batches do not outlive a reopening of the engine, so none is kept outside the gate */
@@ -311,6 +314,7 @@ static int release_all(struct mvcc *db, struct pass *p)
 static int rewrite(struct mvcc *db, unsigned family, struct slice start, struct slice end)
 {
 	struct keep *k = db->keep;
+	uint64_t begun_ns = now_ns();
 	int err;
 
 	gate_enter(&db->gate);
@@ -318,6 +322,8 @@ static int rewrite(struct mvcc *db, unsigned family, struct slice start, struct 
 	if (!err)
 		err = engine_rewrite(db->engine, family, start, end, k->bytes_per_s, &k->interrupt);
 	gate_leave(&db->gate);
+	if (!err)
+		histogram_add(&db->h_compact, now_ns() - begun_ns);
 	if (err == -ECANCELED) {
 		int why = interrupted(db);
 
@@ -422,7 +428,18 @@ static int finish(struct mvcc *db, const struct pass *p)
 	return 0;
 }
 
-static int work(struct mvcc *db, struct pass *p)
+/*
+ * A rewrite costs as much as all that is kept. Where nobody waits for the space, it is left until the revisions that
+ * went are a quarter of those that stay; until then what the engine's own compactions meet goes.
+ */
+static bool is_worth_it(struct mvcc *db, const struct pass *p)
+{
+	mvcc_rev_t current = atomic_load(&db->current);
+
+	return (p->horizon - atomic_load(&db->keep->compacted)) * 4 >= current - p->horizon;
+}
+
+static int work(struct mvcc *db, struct pass *p, bool thorough)
 {
 	int err = 0;
 
@@ -430,13 +447,14 @@ static int work(struct mvcc *db, struct pass *p)
 		err = keep_log_since(db);
 	if (!err)
 		err = release_all(db, p);
-	if (!err)
-		err = rewrite_all(db, p);
+	if (err || !(thorough || is_worth_it(db, p)))
+		return err;
+	err = rewrite_all(db, p);
 	return err ? err : finish(db, p);
 }
 
 /* 0, -EBUSY when all is done but what an open view holds back, or what failed. */
-static int pass(struct mvcc *db)
+static int pass(struct mvcc *db, bool thorough)
 {
 	struct keep *k = db->keep;
 	struct pass p = { .horizon = 0 };
@@ -449,7 +467,7 @@ static int pass(struct mvcc *db)
 	if (!err)
 		err = keep_look(db, &p);
 	if (!err && has_work(k, &p))
-		err = work(db, &p);
+		err = work(db, &p, thorough);
 	pthread_mutex_unlock(&k->pass_lock);
 	free(p.todo.v);
 	return err || !p.held ? err : -EBUSY;
@@ -457,12 +475,13 @@ static int pass(struct mvcc *db)
 
 /* ---- the thread --------------------------------------------------------------------------- */
 
-void keep_wake(struct mvcc *db)
+void keep_wake(struct mvcc *db, bool thorough)
 {
 	struct keep *k = db->keep;
 
 	pthread_mutex_lock(&k->keeper_lock);
 	k->asked++;
+	k->thorough |= thorough;
 	pthread_cond_signal(&k->asked_cv);
 	pthread_mutex_unlock(&k->keeper_lock);
 }
@@ -522,6 +541,7 @@ static void *keeper_main(void *arg)
 	pthread_mutex_lock(&k->keeper_lock);
 	while (!atomic_load(&k->stop)) {
 		uint64_t asked = k->asked;
+		bool thorough = k->thorough;
 		bool failed;
 		int err;
 
@@ -529,12 +549,13 @@ static void *keeper_main(void *arg)
 			wait_for_work_locked(db, due_ns);
 			continue;
 		}
+		k->thorough = false;
 		pthread_mutex_unlock(&k->keeper_lock);
 		err = retain_step(db, &due_ns);
 		if (err)
 			due_ns = INT64_MAX; /* it is asked again, with the pass */
 		else
-			err = pass(db);
+			err = pass(db, thorough);
 		failed = err && err != -EBUSY && !atomic_load(&k->stop);
 		if (failed && pause_ns == RETRY_NS && !atomic_load(&db->failed))
 			db_log(db, LOG_WARNING, "compaction stopped: %s; it will be tried again",
@@ -542,6 +563,7 @@ static void *keeper_main(void *arg)
 		pthread_mutex_lock(&k->keeper_lock);
 		k->done = asked;
 		k->result = err;
+		k->thorough |= thorough && err;
 		pthread_cond_broadcast(&k->done_cv);
 		if (failed)
 			wait_after_error_locked(db, &pause_ns);
@@ -612,9 +634,10 @@ int mvcc_compact_wait(struct mvcc *db)
 	int err;
 
 	if (!k->threaded)
-		return pass(db);
+		return pass(db, true);
 	pthread_mutex_lock(&k->keeper_lock);
 	mine = ++k->asked;
+	k->thorough = true;
 	pthread_cond_signal(&k->asked_cv);
 	while (k->done < mine && !atomic_load(&k->stop))
 		pthread_cond_wait(&k->done_cv, &k->keeper_lock);
@@ -630,7 +653,7 @@ int mvcc_upkeep(struct mvcc *db)
 	int err = lease_expire_due(db, NULL);
 
 	first = first ? first : err;
-	err = pass(db);
+	err = pass(db, true);
 	first = first ? first : err;
 	return first == -EBUSY ? 0 : first; /* what a view holds back is not due yet */
 }

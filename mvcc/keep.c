@@ -240,8 +240,8 @@ static mvcc_rev_t horizon_locked(struct mvcc *db)
 	const struct mvcc_view *view;
 
 	LIST_FOREACH(view, &db->views, link)
-		if (view->rev < horizon && !revs_has(&k->pins.pinned, view->rev) &&
-		    !revs_has(&k->pins.zombies, view->rev))
+		if (view->rev < horizon && (view->holds || !(revs_has(&k->pins.pinned, view->rev) ||
+							     revs_has(&k->pins.zombies, view->rev))))
 			horizon = view->rev;
 	return horizon;
 }
@@ -341,7 +341,7 @@ static int raise_floor(struct mvcc *db, mvcc_rev_t rev)
 	return 0;
 }
 
-int mvcc_compact(struct mvcc *db, mvcc_rev_t rev)
+int keep_compact(struct mvcc *db, mvcc_rev_t rev, bool thorough)
 {
 	mvcc_rev_t current = atomic_load(&db->current);
 	int err;
@@ -362,8 +362,13 @@ int mvcc_compact(struct mvcc *db, mvcc_rev_t rev)
 		err = raise_floor(db, rev);
 	pthread_mutex_unlock(&db->keep->keep_lock);
 	if (!err)
-		keep_wake(db);
+		keep_wake(db, thorough);
 	return err;
+}
+
+int mvcc_compact(struct mvcc *db, mvcc_rev_t rev)
+{
+	return keep_compact(db, rev, true);
 }
 
 /* ---- pins in memory ----------------------------------------------------------------------- */
@@ -646,7 +651,7 @@ static int unpin_locked(struct mvcc *db, const char *name)
 	return 0;
 }
 
-int mvcc_unpin(struct mvcc *db, const char *name)
+int keep_unpin(struct mvcc *db, const char *name, bool thorough)
 {
 	int err;
 
@@ -654,8 +659,13 @@ int mvcc_unpin(struct mvcc *db, const char *name)
 	err = unpin_locked(db, name);
 	pthread_mutex_unlock(&db->keep->keep_lock);
 	if (!err)
-		keep_wake(db);
+		keep_wake(db, thorough);
 	return err;
+}
+
+int mvcc_unpin(struct mvcc *db, const char *name)
+{
+	return keep_unpin(db, name, true);
 }
 
 static int rename_locked(struct mvcc *db, const char *name, const char *new_name)

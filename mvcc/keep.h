@@ -82,6 +82,9 @@ MVCC_API int mvcc_pins(struct mvcc *db, int (*fn)(void *arg, const struct mvcc_p
  * stays by an automatic pin (snapper's timeline; hours to years are UTC's, weeks begin on Monday); the rest is
  * compacted. With both at 0 nothing is ever compacted by age or count.
  *
+ * The space of what goes so comes back once it is worth a rewrite (a quarter as many revisions as are left above the
+ * floor), or when mvcc_compact_wait() asks for it.
+ *
  * While less than `free_bytes` of the disk is free, history goes before its time: oldest automatic pins first,
  * then the floor is raised towards the newest revision. Pins of users stay.
  */

@@ -56,6 +56,7 @@ struct keep {
 	pthread_mutex_t keeper_lock;
 	pthread_cond_t asked_cv, done_cv;
 	uint64_t asked, done; /* keeper_lock; passes */
+	bool thorough;        /* keeper_lock; the next one gives back all space, not only if it is worth it */
 	int result;           /* keeper_lock; of the last one: 0, -EBUSY or what failed */
 	atomic_bool stop;     /* stored under keeper_lock */
 	pthread_t keeper;
@@ -72,6 +73,10 @@ void keep_families(struct mvcc *db);                   /* gives the engine's fam
 
 /* Reads floor and pins from the engine: at open, and when the engine works again after it failed. */
 int keep_load(struct mvcc *db);
+
+/* As mvcc_compact() and mvcc_unpin(); `thorough` as for keep_wake(). */
+int keep_compact(struct mvcc *db, mvcc_rev_t rev, bool thorough);
+int keep_unpin(struct mvcc *db, const char *name, bool thorough);
 
 /* As mvcc_pin(), of either kind. */
 int keep_pin(struct mvcc *db, const char *name, enum mvcc_pin_kind kind, mvcc_rev_t rev);
@@ -103,9 +108,9 @@ mvcc_rev_t keep_log_horizon(struct keep *k); /* rows of the log below it may go 
 
 /* ---- gc.c --------------------------------------------------------------------------------- */
 
-int keep_start(struct mvcc *db, bool manual); /* the store is open: begins what is left to do */
-void keep_stop(struct mvcc *db);              /* at once; what is left waits for the next open */
-void keep_wake(struct mvcc *db);              /* there may be something to do */
-void keep_interrupt(struct mvcc *db);         /* the store failed: nobody may stay in the engine */
+int keep_start(struct mvcc *db, bool manual);   /* the store is open: begins what is left to do */
+void keep_stop(struct mvcc *db);                /* at once; what is left waits for the next open */
+void keep_wake(struct mvcc *db, bool thorough); /* there may be something to do; is space waited for? */
+void keep_interrupt(struct mvcc *db);           /* the store failed: nobody may stay in the engine */
 
 #endif

@@ -93,6 +93,7 @@ struct stager {
 struct mvcc_view {
 	struct mvcc *db;
 	mvcc_rev_t rev;
+	bool holds; /* views_lock; of a transaction: the horizon stays below it even where a pin is */
 	LIST_ENTRY(mvcc_view) link; /* views_lock */
 };
 
@@ -272,6 +273,9 @@ int drain_to_rev(struct mvcc *db, mvcc_rev_t rev); /* as drain_to() */
 int log_time_of(struct mvcc *db, mvcc_rev_t rev, int64_t *out);
 
 /* ---- read.c ------------------------------------------------------------------------------- */
+
+/* As mvcc_view_open(); one that holds keeps the horizon below it even where a pin is. */
+int view_open(struct mvcc *db, mvcc_rev_t rev, bool holds, struct mvcc_view **out);
 
 /* A view of the floor: while it is open, all from there on stays, in the log, too. 0 or -ENOMEM. */
 int view_open_floor(struct mvcc *db, struct mvcc_view **out);

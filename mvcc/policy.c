@@ -24,8 +24,11 @@ int policy_load(struct mvcc *db)
 	if (!err)
 		err = policy_decode(pin.value, &policy);
 	engine_pin_release(db->engine, &pin);
-	if (!err)
+	if (!err) {
+		pthread_mutex_lock(&db->policy_lock);
 		db->policy = policy;
+		pthread_mutex_unlock(&db->policy_lock);
+	}
 	return err == -ENOENT ? 0 : err;
 }
 
@@ -64,7 +67,7 @@ int mvcc_policy_set(struct mvcc *db, const struct mvcc_policy *policy)
 	}
 	pthread_mutex_unlock(&db->step_lock);
 	if (!err)
-		keep_wake(db);
+		keep_wake(db, false);
 	return err;
 }
 
@@ -185,7 +188,7 @@ static int pin_auto(struct mvcc *db, struct retain_rev rev)
 	return keep_pin(db, longer, MVCC_PIN_AUTO, rev.rev);
 }
 
-static int drop_pins(struct look *l, const struct retain_plan *plan)
+static int drop_pins(struct look *l, const struct retain_plan *plan, bool full)
 {
 	int err = 0;
 
@@ -193,14 +196,15 @@ static int drop_pins(struct look *l, const struct retain_plan *plan)
 		while (l->pins[j].rev != plan->drop[i].rev)
 			j++;
 		for (; !err && j < l->n && l->pins[j].rev == plan->drop[i].rev; j++)
-			err = mvcc_unpin(l->db, l->pins[j].name);
+			err = keep_unpin(l->db, l->pins[j].name, full);
 		if (err == -ENOENT) /* somebody was faster */
 			err = 0;
 	}
 	return err;
 }
 
-static int carry_out(struct look *l, const struct retain_plan *plan)
+/* Space is given back at once if it is short, else when that is worth a rewrite. */
+static int carry_out(struct look *l, const struct retain_plan *plan, bool full)
 {
 	int err = 0;
 
@@ -210,10 +214,10 @@ static int carry_out(struct look *l, const struct retain_plan *plan)
 			err = 0;
 	}
 	if (!err && plan->floor > l->floor)
-		err = mvcc_compact(l->db, plan->floor);
+		err = keep_compact(l->db, plan->floor, full);
 	if (err == MVCC_ECOMPACTED)
 		err = 0;
-	return err ? err : drop_pins(l, plan);
+	return err ? err : drop_pins(l, plan, full);
 }
 
 static int step_locked(struct mvcc *db, const struct mvcc_policy *policy, int64_t *due_ns)
@@ -239,7 +243,7 @@ static int step_locked(struct mvcc *db, const struct mvcc_policy *policy, int64_
 	if (!err)
 		err = retain_plan(policy, &state, &plan);
 	if (!err)
-		err = carry_out(&l, &plan);
+		err = carry_out(&l, &plan, state.full);
 	if (!err)
 		*due_ns = plan.due_ns;
 	mvcc_view_close(hold);

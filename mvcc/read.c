@@ -22,7 +22,7 @@ static void view_add_locked(struct mvcc *db, struct mvcc_view *view, mvcc_rev_t 
 	db->nviews++;
 }
 
-int mvcc_view_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_view **out)
+int view_open(struct mvcc *db, mvcc_rev_t rev, bool holds, struct mvcc_view **out)
 {
 	struct mvcc_view *view = malloc(sizeof(*view));
 	int err = 0;
@@ -38,6 +38,8 @@ int mvcc_view_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_view **out)
 		err = MVCC_ECOMPACTED;
 	else
 		view_add_locked(db, view, rev);
+	if (!err)
+		view->holds = holds;
 	pthread_mutex_unlock(&db->views_lock);
 	if (err) {
 		free(view);
@@ -45,6 +47,11 @@ int mvcc_view_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_view **out)
 	}
 	*out = view;
 	return 0;
+}
+
+int mvcc_view_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_view **out)
+{
+	return view_open(db, rev, false, out);
 }
 
 int view_open_floor(struct mvcc *db, struct mvcc_view **out)
@@ -71,11 +78,12 @@ void mvcc_view_close(struct mvcc_view *view)
 	pthread_mutex_lock(&db->views_lock);
 	LIST_REMOVE(view, link);
 	db->nviews--;
-	held_back = view->rev < atomic_load(&db->floor) && !keep_is_pinned_locked(db, view->rev);
+	held_back =
+		view->rev < atomic_load(&db->floor) && (view->holds || !keep_is_pinned_locked(db, view->rev));
 	pthread_mutex_unlock(&db->views_lock);
 	free(view);
 	if (held_back)
-		keep_wake(db);
+		keep_wake(db, false);
 }
 
 mvcc_rev_t mvcc_view_rev(const struct mvcc_view *view)

@@ -345,7 +345,6 @@ static int drain_sealed(struct mvcc *db, unsigned keep)
 	return err;
 }
 
-/* Puts what the ring holds behind `applied` into the engine. No thread runs yet. */
 /*
  * A run was being moved, in several batches, and the first one is there: the rest follows, whatever became of the
  * ring. After it the ring goes on, if it has more.
@@ -374,6 +373,7 @@ static int resume_run(struct mvcc *db)
 	return err == 1 ? MVCC_ECORRUPT : err; /* rows went before what they need: the engine lost order */
 }
 
+/* Puts what the ring holds behind `applied` into the engine. No thread runs yet. */
 static int replay(struct mvcc *db)
 {
 	struct ring_at at = db->ring.head;

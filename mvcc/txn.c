@@ -48,7 +48,7 @@ int mvcc_txn_begin(struct mvcc *db, struct mvcc_txn **out)
 	if (!txn)
 		return -ENOMEM;
 	txn->db = db;
-	err = mvcc_view_open(db, MVCC_REV_LATEST, &txn->view);
+	err = view_open(db, MVCC_REV_LATEST, true, &txn->view);
 	if (!err) {
 		txn->writes = txn_writes_new();
 		err = txn->writes ? 0 : -ENOMEM;

@@ -910,6 +910,7 @@ struct table {
 	struct slice first, last;
 	uint64_t bytes;
 	int level;
+	bool counted; /* its bytes were those of a slice before */
 };
 
 /* How a rewrite is to go on. */
@@ -1026,7 +1027,7 @@ static int compact_slice(const struct rewrite *rw, rocksdb_compactoptions_t *o, 
 }
 
 /* Brings the files of the upper levels down; what they meet there is rewritten with them. */
-static int compact_upper(const struct rewrite *rw, rocksdb_compactoptions_t *o, const struct table *tables,
+static int compact_upper(const struct rewrite *rw, rocksdb_compactoptions_t *o, struct table *tables,
 			 size_t n)
 {
 	int deepest = 0, err = 0;
@@ -1039,8 +1040,12 @@ static int compact_upper(const struct rewrite *rw, rocksdb_compactoptions_t *o, 
 
 		if (tables[i].level == deepest && deepest > 0)
 			continue;
-		for (size_t j = 0; j < n; j++)
-			bytes += tables_meet(&tables[i], &tables[j]) ? tables[j].bytes : 0;
+		for (size_t j = 0; j < n; j++) {
+			if (tables[j].counted || !tables_meet(&tables[i], &tables[j]))
+				continue;
+			tables[j].counted = true;
+			bytes += tables[j].bytes;
+		}
 		err = compact_slice(rw, o, tables[i].first, tables[i].last, bytes);
 	}
 	return err;
