@@ -313,6 +313,12 @@ out:
 	return err;
 }
 
+static void forget_refs(struct mvcc_txn *txn)
+{
+	for (size_t i = 0; i < txn->staged.n; i++)
+		txn->staged.v[i].refs = 0;
+}
+
 static int count_row(struct mvcc_txn *txn, const struct op *op, void *arg)
 {
 	(void)arg;
@@ -328,8 +334,7 @@ static int count_row(struct mvcc_txn *txn, const struct op *op, void *arg)
 static int count_anew(struct mvcc_txn *txn)
 {
 	txn->run_counts = txn->run_grows = 0;
-	for (size_t i = 0; i < txn->staged.n; i++)
-		txn->staged.v[i].refs = 0;
+	forget_refs(txn);
 	return each_row(txn, count_row, NULL);
 }
 
@@ -373,6 +378,12 @@ static int spill_into(struct mvcc_txn *txn, bool last, struct txn_writes *next, 
 	return err;
 }
 
+static void begin_run(struct mvcc_txn *txn)
+{
+	txn->run = atomic_fetch_add(&txn->db->next_run, 1) + 1;
+	forget_refs(txn); /* of a commit that failed: it had counted what was in memory */
+}
+
 int txn_spill(struct mvcc_txn *txn, bool last)
 {
 	struct mvcc *db = txn->db;
@@ -384,7 +395,7 @@ int txn_spill(struct mvcc_txn *txn, bool last)
 	gate_enter(&db->gate);
 	batch = engine_batch_new(db->engine);
 	if (!txn->run)
-		txn->run = atomic_fetch_add(&db->next_run, 1) + 1;
+		begin_run(txn);
 	if (next && bloom && batch)
 		err = spill_into(txn, last, next, batch, bloom);
 	engine_batch_free(batch);

@@ -610,6 +610,47 @@ static void do_rollback(struct model *m, struct mvcc_txn *txn)
 	m->depth = to;
 }
 
+/* On a full disk it comes as far as the end of the last spill, and has put updates into own values by then. */
+static void fold_updates(struct state *now)
+{
+	for (unsigned i = 0; i < KEYS; i++) {
+		struct cell *cell = &now->cells[i];
+
+		if (cell->what != IS_PUT)
+			continue;
+		strncat(cell->value, cell->suffix, TEXT - 1 - strlen(cell->value));
+		cell->suffix[0] = 0;
+	}
+}
+
+/* A commit that leaves the transaction alive, and ends its savepoints. */
+static void do_failed_commit(struct model *m, struct mvcc_txn *txn)
+{
+	static char path[STORY_MAX + 1];
+	struct mvcc_story too_long = { .path = slice_of(path, sizeof(path)) };
+	uint64_t reserve = m->fx->db->reserve_bytes;
+	bool any = false, short_enough = true;
+
+	for (unsigned i = 0; i < KEYS; i++) {
+		const struct cell *cell = &m->stack[0].cells[i];
+
+		any |= cell->what != UNTOUCHED || cell->suffix[0];
+		short_enough &= strlen(cell->value) + strlen(cell->suffix) < TEXT;
+	}
+	if (!any || !short_enough)
+		return;
+	if (below(m, 2)) {
+		expect(m, mvcc_txn_commit(txn, &too_long, MVCC_COMMIT_KEEP, NULL) == -EINVAL, "failed commit",
+		       0);
+	} else {
+		m->fx->db->reserve_bytes = UINT64_MAX;
+		expect(m, mvcc_txn_commit(txn, NULL, MVCC_COMMIT_KEEP, NULL) == -ENOSPC, "failed commit", 1);
+		m->fx->db->reserve_bytes = reserve;
+		fold_updates(&m->stack[0]);
+	}
+	m->depth = 0;
+}
+
 /* What the transaction sees of key `i`: own puts without updates, else the base. */
 static bool sees(const struct model *m, unsigned i, const struct mvcc_item *item)
 {
@@ -774,6 +815,8 @@ static void random_step(struct model *m, struct mvcc_txn *txn)
 {
 	unsigned i = (unsigned)below(m, below(m, 2) ? 8 : KEYS);
 
+	if (below(m, 40) == 0)
+		do_failed_commit(m, txn);
 	switch (below(m, 16)) {
 	case 0:
 	case 1:
