@@ -114,6 +114,11 @@ static struct slice account_key(unsigned account, char out[16])
 	return str(out);
 }
 
+static unsigned account_of(struct slice key)
+{
+	return ((key.data[5] - (unsigned)'0') * 10 + (key.data[6] - (unsigned)'0')) % ACCOUNTS;
+}
+
 static struct slice number_value(uint64_t number, uint8_t out[8])
 {
 	put_le64(out, number);
@@ -897,8 +902,7 @@ static int follow_accounts(struct worker *w, uint64_t balances[ACCOUNTS], unsign
 			if (event.deleted || event.item->value.len != 8)
 				note(w, "an account was closed", 0);
 			else
-				balances[strtoul((const char *)event.key.data + 5, NULL, 10) % ACCOUNTS] =
-					get_le64(event.item->value.data);
+				balances[account_of(event.key)] = get_le64(event.item->value.data);
 		}
 		if (got)
 			break;
