@@ -1683,7 +1683,7 @@ static void begin_watch(struct model *m, struct watching *w)
 	w->end = random_bound(m, w->b);
 	if (below(m, 2))
 		w->start = w->end = slice_of(NULL, 0);
-	w->flags = (unsigned)below(m, 2) * MVCC_WATCH_PREV + (below(m, 4) ? 0 : 2 << below(m, 3));
+	w->flags = (unsigned)below(m, 2) * MVCC_WATCH_PREV + (below(m, 4) ? 0 : 2u << below(m, 3));
 	open_watch(m, w, from);
 }
 
