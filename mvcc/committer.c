@@ -1001,7 +1001,7 @@ static void recover(struct mvcc *db)
 	atomic_store(&db->failed, 0);
 	room_wake_locked(db);
 	pthread_mutex_unlock(&db->commit_lock);
-	keep_wake(db, false);
+	keep_wake(db, true); /* what was asked for before it failed may have been forgotten */
 }
 
 /* ---- the threads -------------------------------------------------------------------------- */
