@@ -10,7 +10,7 @@
  * A second victim is busier: beside its writers it raises the floor, pins and renames, ends leases and makes
  * checkpoints. Each of these threads tells what it is about to do, and that it is done; what was under way
  * when it died has happened or has not, and all else is as it was told. KILL_ROUNDS and KILL_SEED choose other
- * than 20 and 12 rounds, and the clock.
+ * than 16 and 10 rounds, and the clock.
  */
 #include "mvcc/keep.h"
 #include "mvcc/lease.h"
@@ -941,12 +941,12 @@ static void kill_rounds(bool is_busy, uint64_t rounds)
 
 static void test_a_killed_process_loses_nothing_it_had_been_told(void)
 {
-	kill_rounds(false, fixture_env("KILL_ROUNDS", 20));
+	kill_rounds(false, fixture_env("KILL_ROUNDS", 16));
 }
 
 static void test_a_process_killed_while_it_keeps_leases_and_copies_did_all_it_told(void)
 {
-	kill_rounds(true, fixture_env("KILL_ROUNDS", 12));
+	kill_rounds(true, fixture_env("KILL_ROUNDS", 10));
 }
 
 static CU_TestInfo tests[] = {
