@@ -5,6 +5,8 @@
 #include "mvcc/mvcc_int.h"
 #include "mvcc/retain.h"
 #include "rocks_backend/rocks.h"
+#include "tests/engines/fault_engine.h"
+#include "tests/engines/mem_engine.h"
 #include "tests/store_fixture.h"
 #include "tests/unit.h"
 
@@ -608,6 +610,9 @@ static void assert_names(struct fixture *fx, const char *expected)
 	buf_release(&text);
 }
 
+/* What a step leaves of 61 hourly revisions, when it was let to its end. */
+#define STEP_DONE "auto-2024-02-27T23:00:00Z* auto-2024-02-28T23:00:00Z* mine "
+
 static void test_a_policy_is_kept_with_the_store(void)
 {
 	struct fixture *fx = store_at("2024-02-28 00:00:00");
@@ -635,7 +640,7 @@ static void test_a_step_pins_compacts_and_unpins(void)
 	CU_ASSERT_EQUAL(mvcc_policy_set(fx->db, &policy), 0);
 	step_store(fx);
 	CU_ASSERT_EQUAL(mvcc_floor(fx->db), 59);
-	assert_names(fx, "auto-2024-02-27T23:00:00Z* auto-2024-02-28T23:00:00Z* mine ");
+	assert_names(fx, STEP_DONE);
 	assert_value_at(fx->db, 24, "k", "22");
 	assert_value_at(fx->db, 48, "k", "46");
 	assert_value_at(fx->db, 5, "k", "3");
@@ -703,6 +708,87 @@ static void test_the_keeper_follows_policy_and_clock_by_itself(void)
 		usleep(10000);
 	CU_ASSERT_EQUAL(mvcc_floor(fx->db), 10);
 	fixture_close(fx);
+}
+
+/* Value of "k" at a revision, as commits() made it. */
+static void assert_commit_at(struct fixture *fx, mvcc_rev_t rev)
+{
+	char value[16];
+
+	snprintf(value, sizeof(value), "%d", (int)rev - 2);
+	assert_value_at(fx->db, rev, "k", value);
+}
+
+static int assert_pinned_commit(void *arg, const struct mvcc_pin *pin)
+{
+	assert_commit_at(arg, pin->rev);
+	return 0;
+}
+
+/*
+ * One step with the n-th call of the engine being the last of the process, done or not; then, after the next
+ * open, all that may be read is there, and the next step comes to the same end. False: there were not so many.
+ */
+static bool die_in_a_step(struct mem_engine *mem, struct fault_engine *fault, uint64_t n, bool done)
+{
+	struct mvcc_policy policy = { .keep_all_s = 7200, .daily = 2 };
+	struct fixture *fx = store_at("2024-02-27 00:00:00");
+	mvcc_rev_t floor;
+	bool died;
+
+	commits(fx, 60, HOUR);
+	CU_ASSERT_EQUAL(mvcc_pin(fx->db, "mine", 5), 0);
+	CU_ASSERT_EQUAL(mvcc_policy_set(fx->db, &policy), 0);
+	fixture_drain(fx);
+	fault_engine_arm(fault, (struct fault_plan){
+					.kinds = FAULT_WRITE | FAULT_SYNC | FAULT_REWRITE,
+					.at = n,
+					.err = -EIO,
+					.mode = FAULT_CRASH,
+					.done = done,
+				});
+	mvcc_upkeep(fx->db);
+	died = fault_engine_failed(fault) > 0;
+	mem_engine_kill(mem);
+	mvcc_close(fx->db);
+	fx->db = NULL;
+	fault_engine_disarm(fault);
+	CU_ASSERT_EQUAL_FATAL(fixture_try_open(fx), 0);
+	floor = mvcc_floor(fx->db);
+	CU_ASSERT(floor == MVCC_REV_FIRST || floor == 59);
+	for (mvcc_rev_t rev = floor < 2 ? 2 : floor; rev <= 61; rev++)
+		assert_commit_at(fx, rev);
+	CU_ASSERT_EQUAL(mvcc_pins(fx->db, assert_pinned_commit, fx), 0);
+	assert_commit_at(fx, 5);
+	fixture_verify(fx);
+	CU_ASSERT_EQUAL(mvcc_upkeep(fx->db), 0);
+	assert_names(fx, STEP_DONE);
+	CU_ASSERT_EQUAL(mvcc_floor(fx->db), 59);
+	CU_ASSERT_EQUAL(fixture_rows_of(fx, "hist", ""), 5); /* of the pins, and of the window */
+	fixture_verify(fx);
+	fixture_close(fx);
+	return died;
+}
+
+static void test_a_kill_in_any_step_loses_nothing(void)
+{
+	for (int done = 0; done < 2; done++) {
+		bool died = true;
+
+		for (uint64_t n = 1; died && n < 100; n++) {
+			struct mem_engine *mem = mem_engine_new();
+			struct fault_engine *fault = fault_engine_new(mem_engine_provider(mem));
+			struct engine_provider provider = fault_engine_provider(fault);
+
+			fixture_use(&provider);
+			died = die_in_a_step(mem, fault, n, done);
+			CU_ASSERT(died || n > 5);
+			fixture_use(NULL);
+			fault_engine_free(fault);
+			mem_engine_free(mem);
+		}
+		CU_ASSERT_FALSE(died);
+	}
 }
 
 static void test_a_taken_name_is_no_obstacle(void)
@@ -838,6 +924,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_random_histories_keep_what_the_policy_says),
 	UNIT_TEST(test_the_row_of_a_policy_has_these_bytes),
 	UNIT_TEST(test_a_changed_policy_never_brings_back_or_asks_for_what_is_gone),
+	UNIT_TEST(test_a_kill_in_any_step_loses_nothing),
 	CU_TEST_INFO_NULL,
 };
 
