@@ -56,7 +56,10 @@ struct mvcc_options {
 	uint64_t
 		compact_bytes_per_s; /* the rate at which compaction rewrites; 0 is 64 MiB, UINT64_MAX no limit */
 	bool manual_upkeep;          /* no thread for compaction, retention and expiry: call mvcc_upkeep() */
-	/* The time on the wall, in ns since 1970 UTC, for commits, leases and retention. NULL: the system's. */
+	/*
+	 * The time on the wall, in ns since 1970 UTC, for commits, leases and retention. NULL: the system's.
+	 * Asked by any thread, those of the store included.
+	 */
 	int64_t (*clock)(void *arg);
 	void *clock_arg;
 	/* Fills revision 1 of a fresh store; NULL: it is empty. */

@@ -457,13 +457,13 @@ static void test_an_open_log_reader_goes_on_while_its_rows_go(void)
 
 static int64_t clock_at(void *arg)
 {
-	return *(int64_t *)arg;
+	return atomic_load((_Atomic int64_t *)arg);
 }
 
 static void test_times_find_readable_revisions_only(void)
 {
 	struct fixture *fx = fixture_new();
-	int64_t now = 1000;
+	_Atomic int64_t now = 1000;
 	mvcc_rev_t rev = 0;
 
 	fx->opt.clock = clock_at;
@@ -581,7 +581,7 @@ static void test_pins_are_listed_by_name_and_may_be_renamed(void)
 	struct fixture *fx = fixture_new();
 	struct mvcc_pin got;
 	struct mvcc_stats stats;
-	int64_t now = 5000;
+	_Atomic int64_t now = 5000;
 
 	fx->opt.clock = clock_at;
 	fx->opt.clock_arg = &now;
