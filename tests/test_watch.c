@@ -867,12 +867,10 @@ static void test_the_tail_holds_a_bounded_number_of_bytes(void)
 {
 	struct fixture *fx = fixture_open();
 	struct mvcc_watch *w = watch_at(fx->db, "z", "", MVCC_REV_LATEST, 0);
-	char *value = malloc(200001);
+	static char value[200001];
 	size_t notes, bytes;
 
-	CU_ASSERT_FATAL(value != NULL);
-	memset(value, 'x', 200000);
-	value[200000] = 0;
+	memset(value, 'x', sizeof(value) - 1);
 	fixture_sluice_shut(fx); /* the ring keeps all: nothing is moved away before it is noted */
 	for (unsigned i = 0; i < 60; i++)
 		put(fx->db, "k", value);
@@ -892,7 +890,6 @@ static void test_the_tail_holds_a_bounded_number_of_bytes(void)
 	w = watch_at(fx->db, "z", "", 2, 0);
 	assert_next(w, "62: +z=v(62.62.1)");
 	mvcc_watch_close(w);
-	free(value);
 	fixture_close(fx);
 }
 
