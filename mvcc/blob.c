@@ -206,6 +206,33 @@ int blob_low_put(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t applied
 	return engine_batch_put(batch, FAM_META, slice_str(META_BLOB_LOW), slice_of(raw, sizeof(raw)));
 }
 
+/* ---- how many records refer to one ---------------------------------------------------------- */
+
+int blob_count_get(struct mvcc *db, mvcc_blob_t blob, struct buf *key, uint64_t *count)
+{
+	struct engine_pin pin = { 0 };
+	int err = meta_key_id(key, META_BLOBREF, blob);
+
+	*count = 1;
+	if (!err)
+		err = engine_get(db->engine, FAM_META, slice_buf(key), &pin);
+	if (!err && pin.value.len != 8)
+		err = MVCC_ECORRUPT;
+	else if (!err)
+		*count = get_le64(pin.value.data);
+	engine_pin_release(db->engine, &pin);
+	return err == -ENOENT ? 0 : err;
+}
+
+int blob_count_put(struct engine_batch *batch, struct slice key, uint64_t count)
+{
+	uint8_t raw[8];
+
+	put_le64(raw, count);
+	return count > 1 ? engine_batch_put(batch, FAM_META, key, slice_of(raw, sizeof(raw))) :
+			   engine_batch_del(batch, FAM_META, key);
+}
+
 /* ---- reading ------------------------------------------------------------------------------ */
 
 ssize_t mvcc_blob_read(struct mvcc *db, mvcc_blob_t blob, size_t off, void *out, size_t len)

@@ -490,25 +490,12 @@ static size_t ids_same(const struct ids *ids, size_t i)
 	return n;
 }
 
-/* Raises the count of a blob. One without a row has one reference. */
 static int raise_count(struct drain *d, mvcc_blob_t blob, uint64_t by)
 {
-	struct engine_pin pin = { 0 };
-	uint64_t count = 1;
-	uint8_t raw[8];
-	int err = meta_key_id(&d->key, META_BLOBREF, blob);
+	uint64_t count;
+	int err = blob_count_get(d->db, blob, &d->key, &count);
 
-	if (!err)
-		err = engine_get(d->db->engine, FAM_META, slice_buf(&d->key), &pin);
-	if (!err && pin.value.len != 8)
-		err = MVCC_ECORRUPT;
-	else if (!err)
-		count = get_le64(pin.value.data);
-	engine_pin_release(d->db->engine, &pin);
-	if (err && err != -ENOENT)
-		return err;
-	put_le64(raw, count + by);
-	return engine_batch_put(d->batch, FAM_META, slice_buf(&d->key), slice_of(raw, sizeof(raw)));
+	return err ? err : blob_count_put(d->batch, slice_buf(&d->key), count + by);
 }
 
 /* Raises the counts of the blobs noted. */
@@ -888,6 +875,8 @@ static int drain_into_engine(struct mvcc *db, struct generation *gen)
 	if (!err && gen->run) {
 		pthread_mutex_lock(&db->run_lock);
 		err = drain_run(&d);
+		if (err)
+			db_fail(db, err); /* before anybody takes what is half moved for whole */
 		pthread_mutex_unlock(&db->run_lock);
 	} else if (!err) {
 		err = drain_memory(&d);

@@ -115,33 +115,17 @@ static int free_blob(struct step *s, mvcc_blob_t blob)
 	return err ? err : engine_batch_del(s->batch, FAM_BLOB, slice_buf(&s->key));
 }
 
-/* One without a row has one reference. The last one goes with the blob. */
+/* The last reference goes with the blob. */
 static int lower_count(struct step *s, mvcc_blob_t blob, uint64_t by)
 {
-	struct engine_pin pin = { 0 };
-	uint64_t count = 1;
-	uint8_t raw[8];
-	int err = meta_key_id(&s->key, META_BLOBREF, blob);
+	uint64_t count;
+	int err = blob_count_get(s->db, blob, &s->key, &count);
 
-	if (!err)
-		err = engine_get(s->db->engine, FAM_META, slice_buf(&s->key), &pin);
-	if (!err && pin.value.len != 8)
-		err = MVCC_ECORRUPT;
-	else if (!err)
-		count = get_le64(pin.value.data);
-	engine_pin_release(s->db->engine, &pin);
-	if (err == -ENOENT)
-		err = 0;
 	if (!err && count < by)
 		err = MVCC_ECORRUPT;
-	if (err)
-		return err;
-	count -= by;
-	put_le64(raw, count);
-	if (count > 1)
-		return engine_batch_put(s->batch, FAM_META, slice_buf(&s->key), slice_of(raw, sizeof(raw)));
-	err = engine_batch_del(s->batch, FAM_META, slice_buf(&s->key));
-	return err || count ? err : free_blob(s, blob);
+	if (!err)
+		err = blob_count_put(s->batch, slice_buf(&s->key), count - by);
+	return err || count > by ? err : free_blob(s, blob);
 }
 
 /* Before the write, which may be there though it fails. */

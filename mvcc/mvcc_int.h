@@ -376,6 +376,13 @@ int blob_low_put(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t applied
 		 mvcc_rev_t *out_since);                /* refs_lock; out_since may be NULL: that revision */
 void blob_applied(struct mvcc *db, mvcc_rev_t applied); /* forgets stagers whose commit is in the engine */
 
+/*
+ * How many records refer to a blob: one, if no row says otherwise. `key` is filled with that of the row, for
+ * blob_count_put(). Callers are inside the gate and hold refs_lock until what they put is written.
+ */
+int blob_count_get(struct mvcc *db, mvcc_blob_t blob, struct buf *key, uint64_t *count);
+int blob_count_put(struct engine_batch *batch, struct slice key, uint64_t count);
+
 int blob_load(struct mvcc *db); /* before replay: what that row says holds until blob_open() */
 int blob_open(struct mvcc *db); /* after it: removes what unfinished transactions left; finds the next id */
 bool blob_present(struct mvcc *db, mvcc_blob_t id, int *err);
