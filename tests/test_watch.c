@@ -76,16 +76,24 @@ static int render_next(struct mvcc_watch *w, int timeout_ms, struct buf *out)
 	return got ? got : 1;
 }
 
+/* Takes the text. */
+static void assert_text(struct buf *text, const char *expected)
+{
+	bool same = slice_eq(slice_buf(text), str(expected));
+
+	if (!same)
+		fprintf(stderr, "\n    got      \"%.*s\"\n    expected \"%s\"\n", (int)text->len,
+			text->data ? (const char *)text->data : "", expected);
+	CU_ASSERT(same);
+	buf_release(text);
+}
+
 static void assert_next(struct mvcc_watch *w, const char *expected)
 {
 	struct buf text = { 0 };
 
 	CU_ASSERT_EQUAL(render_next(w, 0, &text), 1);
-	if (!slice_eq(slice_buf(&text), str(expected)))
-		fprintf(stderr, "watch:\n    got      \"%.*s\"\n    expected \"%s\"\n", (int)text.len,
-			text.data ? (const char *)text.data : "", expected);
-	CU_ASSERT(slice_eq(slice_buf(&text), str(expected)));
-	buf_release(&text);
+	assert_text(&text, expected);
 }
 
 static void assert_none(struct mvcc_watch *w)
@@ -1541,12 +1549,8 @@ static void assert_log(struct mvcc *db, mvcc_rev_t from, struct slice start, str
 	}
 	CU_ASSERT_EQUAL(got, 0);
 	CU_ASSERT_EQUAL(mvcc_log_change(log, &change), 0);
-	if (!slice_eq(slice_buf(&text), str(expected)))
-		fprintf(stderr, "log: got \"%.*s\", expected \"%s\"\n", (int)text.len,
-			text.data ? (const char *)text.data : "", expected);
-	CU_ASSERT(slice_eq(slice_buf(&text), str(expected)));
+	assert_text(&text, expected);
 	mvcc_log_close(log);
-	buf_release(&text);
 }
 
 static void assert_log_of(struct mvcc *db, mvcc_rev_t from, const char *key, const char *expected)
