@@ -208,6 +208,43 @@ int blob_low_put(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t applied
 
 /* ---- how many records refer to one ---------------------------------------------------------- */
 
+int blob_ids_add(struct blob_ids *ids, mvcc_blob_t id)
+{
+	if (ids->n == ids->cap) {
+		size_t cap = ids->cap ? 2 * ids->cap : 64;
+		mvcc_blob_t *grown = realloc(ids->v, cap * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		ids->v = grown;
+		ids->cap = cap;
+	}
+	ids->v[ids->n++] = id;
+	return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const mvcc_blob_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+void blob_ids_sort(struct blob_ids *ids)
+{
+	if (ids->n)
+		qsort(ids->v, ids->n, sizeof(ids->v[0]), by_id);
+}
+
+size_t blob_ids_same(const struct blob_ids *ids, size_t i)
+{
+	size_t n = 1;
+
+	while (i + n < ids->n && ids->v[i + n] == ids->v[i])
+		n++;
+	return n;
+}
+
 int blob_count_get(struct mvcc *db, mvcc_blob_t blob, struct buf *key, uint64_t *count)
 {
 	struct engine_pin pin = { 0 };

@@ -165,11 +165,6 @@ int mvcc_on_room(struct mvcc *db, void (*fn)(void *arg), void *arg)
 
 /* ---- draining ----------------------------------------------------------------------------- */
 
-struct ids {
-	mvcc_blob_t *v;
-	size_t n, cap;
-};
-
 /* A batch in the making. */
 struct drain {
 	struct mvcc *db;
@@ -180,8 +175,8 @@ struct drain {
 	bool told;               /* it is in the engine, too */
 	struct mem_node **chain; /* the versions of one key, newest first */
 	size_t nchain, chain_cap;
-	struct ids refs; /* blobs referred to once more, in any order */
-	struct ids own;  /* blobs referred to by the commit that brought them */
+	struct blob_ids refs; /* blobs referred to once more, in any order */
+	struct blob_ids own;  /* blobs referred to by the commit that brought them */
 	/* the log entry in the making */
 	mvcc_rev_t rev;
 	uint32_t part;
@@ -256,21 +251,6 @@ static void log_begin(struct drain *d, const struct commit_head *head, uint32_t 
 	d->range_count = 0;
 }
 
-static int ids_add(struct ids *ids, mvcc_blob_t id)
-{
-	if (ids->n == ids->cap) {
-		size_t cap = ids->cap ? 2 * ids->cap : 64;
-		mvcc_blob_t *grown = realloc(ids->v, cap * sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		ids->v = grown;
-		ids->cap = cap;
-	}
-	ids->v[ids->n++] = id;
-	return 0;
-}
-
 /*
  * Notes the blobs of a new record for their counts. Of those that its own transaction brought, the
  * first reference counts for nothing; a run says in its end row how many there are.
@@ -284,7 +264,7 @@ static int count_blobs(struct drain *d, const struct record *rec)
 
 	while (!err && record_blob_take(&blobs, &blob, &own))
 		if (!own || !d->gen->run)
-			err = ids_add(own ? &d->own : &d->refs, blob);
+			err = blob_ids_add(own ? &d->own : &d->refs, blob);
 	return err;
 }
 
@@ -467,29 +447,6 @@ static int put_settled(struct drain *d, const struct commit_head *head)
 	return err;
 }
 
-static int by_value(const void *a, const void *b)
-{
-	const mvcc_blob_t *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
-static void ids_sort(struct ids *ids)
-{
-	if (ids->n)
-		qsort(ids->v, ids->n, sizeof(ids->v[0]), by_value);
-}
-
-/* How many there are of the one at `i`. */
-static size_t ids_same(const struct ids *ids, size_t i)
-{
-	size_t n = 1;
-
-	while (i + n < ids->n && ids->v[i + n] == ids->v[i])
-		n++;
-	return n;
-}
-
 static int raise_count(struct drain *d, mvcc_blob_t blob, uint64_t by)
 {
 	uint64_t count;
@@ -503,15 +460,15 @@ static int put_refs(struct drain *d)
 {
 	int err = 0;
 
-	ids_sort(&d->own);
+	blob_ids_sort(&d->own);
 	for (size_t i = 0, n; !err && i < d->own.n; i += n) {
-		n = ids_same(&d->own, i);
+		n = blob_ids_same(&d->own, i);
 		for (size_t j = 1; !err && j < n; j++)
-			err = ids_add(&d->refs, d->own.v[i]);
+			err = blob_ids_add(&d->refs, d->own.v[i]);
 	}
-	ids_sort(&d->refs);
+	blob_ids_sort(&d->refs);
 	for (size_t i = 0, n; !err && i < d->refs.n; i += n) {
-		n = ids_same(&d->refs, i);
+		n = blob_ids_same(&d->refs, i);
 		err = raise_count(d, d->refs.v[i], n);
 	}
 	d->own.n = d->refs.n = 0;
@@ -814,7 +771,7 @@ static int end_run(struct drain *d, struct slice end_row)
 	shared = pin.value;
 	while (!err && shared_take(&shared, &blob, &count))
 		for (uint64_t i = 1; !err && i < count; i++)
-			err = ids_add(&d->refs, blob);
+			err = blob_ids_add(&d->refs, blob);
 	engine_pin_release(d->db->engine, &pin);
 	return err ? err : engine_batch_del(d->batch, FAM_STAGE, end_row);
 }

@@ -28,17 +28,12 @@
 
 /* ---- one step through `ended` ------------------------------------------------------------- */
 
-struct ids {
-	mvcc_blob_t *v;
-	size_t n, cap;
-};
-
 struct step {
 	struct mvcc *db;
 	struct engine_batch *batch;
 	struct buf pos; /* the row to begin with */
 	struct buf key, row;
-	struct ids ids; /* of blobs to be referred to once less, each time */
+	struct blob_ids ids; /* of blobs to be referred to once less, each time */
 	size_t rows, bytes;
 	mvcc_blob_t first, last; /* of those freed; 0: none */
 	uint64_t freed;
@@ -52,28 +47,6 @@ static void step_release(struct step *s)
 	buf_release(&s->key);
 	buf_release(&s->row);
 	free(s->ids.v);
-}
-
-static int ids_add(struct ids *ids, mvcc_blob_t id)
-{
-	if (ids->n == ids->cap) {
-		size_t cap = ids->cap ? 2 * ids->cap : 64;
-		mvcc_blob_t *grown = realloc(ids->v, cap * sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		ids->v = grown;
-		ids->cap = cap;
-	}
-	ids->v[ids->n++] = id;
-	return 0;
-}
-
-static int by_id(const void *a, const void *b)
-{
-	const mvcc_blob_t *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
 }
 
 /* A record that ended: put aside for the newest kept revision that sees it, or its blobs are released. */
@@ -99,7 +72,7 @@ static int take_row(struct step *s, struct slice key, struct slice value)
 		return err ? err : engine_batch_put(s->batch, FAM_ENDED, slice_buf(&s->key), value);
 	}
 	while (!err && record_blob_take(&blobs, &blob, &own))
-		err = ids_add(&s->ids, blob);
+		err = blob_ids_add(&s->ids, blob);
 	return err;
 }
 
@@ -146,12 +119,10 @@ static int write_step(struct step *s)
 	struct mvcc *db = s->db;
 	int err = 0;
 
-	if (s->ids.n)
-		qsort(s->ids.v, s->ids.n, sizeof(s->ids.v[0]), by_id);
+	blob_ids_sort(&s->ids);
 	pthread_mutex_lock(&db->refs_lock);
 	for (size_t i = 0, n; !err && i < s->ids.n; i += n) {
-		for (n = 1; i + n < s->ids.n && s->ids.v[i + n] == s->ids.v[i];)
-			n++;
+		n = blob_ids_same(&s->ids, i);
 		err = lower_count(s, s->ids.v[i], n);
 	}
 	note_owed(db->keep, s);

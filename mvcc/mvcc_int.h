@@ -376,6 +376,16 @@ int blob_low_put(struct mvcc *db, struct engine_batch *batch, mvcc_rev_t applied
 		 mvcc_rev_t *out_since);                /* refs_lock; out_since may be NULL: that revision */
 void blob_applied(struct mvcc *db, mvcc_rev_t applied); /* forgets stagers whose commit is in the engine */
 
+/* Blobs whose counts are to change, each as often as by one; its owner frees `v`. */
+struct blob_ids {
+	mvcc_blob_t *v;
+	size_t n, cap;
+};
+
+int blob_ids_add(struct blob_ids *ids, mvcc_blob_t id); /* 0 or -ENOMEM */
+void blob_ids_sort(struct blob_ids *ids);
+size_t blob_ids_same(const struct blob_ids *ids, size_t i); /* sorted: how many there are of the one at `i` */
+
 /*
  * How many records refer to a blob: one, if no row says otherwise. `key` is filled with that of the row, for
  * blob_count_put(). Callers are inside the gate and hold refs_lock until what they put is written.
