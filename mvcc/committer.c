@@ -954,11 +954,6 @@ static void recover(struct mvcc *db)
 
 enum { THREADS = 3 };
 
-static struct timespec at_ns(uint64_t ns)
-{
-	return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
-}
-
 static bool anything_sealed(struct mvcc *db)
 {
 	struct gen_set *set = overlay_ref(&db->overlay);
@@ -996,7 +991,7 @@ static void committer_step(struct mvcc *db)
 		if (!db->retry_due_ns)
 			db->retry_due_ns = now_ns() + RETRY_NS;
 		if (now_ns() < db->retry_due_ns) {
-			until = at_ns(db->retry_due_ns);
+			until = timespec_of(db->retry_due_ns);
 			pthread_cond_timedwait(&db->work_cv, &db->work_lock, &until);
 			return;
 		}
@@ -1013,7 +1008,7 @@ static void committer_step(struct mvcc *db)
 		seal(db);
 		pthread_mutex_lock(&db->work_lock);
 	} else if (born) {
-		until = at_ns(born + SEAL_NS);
+		until = timespec_of(born + SEAL_NS);
 		pthread_cond_timedwait(&db->work_cv, &db->work_lock, &until);
 	} else {
 		pthread_cond_wait(&db->work_cv, &db->work_lock);
@@ -1089,7 +1084,7 @@ static bool sync_is_due(struct mvcc *db)
 	}
 	if (now_ns() >= db->sync_due_ns)
 		return true;
-	until = at_ns(db->sync_due_ns);
+	until = timespec_of(db->sync_due_ns);
 	pthread_cond_timedwait(&db->sync_cv, &db->work_lock, &until);
 	return false;
 }

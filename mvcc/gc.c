@@ -451,7 +451,7 @@ static void wait_after_error_locked(struct mvcc *db, uint64_t *pause_ns)
 {
 	struct keep *k = db->keep;
 	uint64_t due = now_ns() + *pause_ns;
-	struct timespec until = { .tv_sec = (time_t)(due / 1000000000), .tv_nsec = (long)(due % 1000000000) };
+	struct timespec until = timespec_of(due);
 
 	if (atomic_load(&db->failed) || atomic_load(&k->stop) || k->asked != k->done)
 		return;
@@ -469,9 +469,7 @@ static void wait_after_error_locked(struct mvcc *db, uint64_t *pause_ns)
 static void wait_for_work_locked(struct mvcc *db, int64_t due_ns)
 {
 	struct keep *k = db->keep;
-	uint64_t look = now_ns() + CLOCK_LOOK_NS;
-	struct timespec until = { .tv_sec = (time_t)(look / 1000000000),
-				  .tv_nsec = (long)(look % 1000000000) };
+	struct timespec until = timespec_of(now_ns() + CLOCK_LOOK_NS);
 	clockid_t clock = CLOCK_MONOTONIC;
 
 	if (due_ns == INT64_MAX) {
@@ -480,8 +478,7 @@ static void wait_for_work_locked(struct mvcc *db, int64_t due_ns)
 	}
 	if (!db->clock) { /* the caller's own can only be looked at */
 		clock = CLOCK_REALTIME;
-		until.tv_sec = (time_t)(due_ns / 1000000000);
-		until.tv_nsec = (long)(due_ns % 1000000000);
+		until = timespec_of((uint64_t)due_ns);
 	}
 	pthread_cond_clockwait(&k->asked_cv, &k->keeper_lock, clock, &until);
 }

@@ -878,27 +878,6 @@ int keep_load(struct mvcc *db)
 
 /* ---- the struct --------------------------------------------------------------------------- */
 
-static void cond_init(pthread_cond_t *cv)
-{
-	pthread_condattr_t attr;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(cv, &attr);
-	pthread_condattr_destroy(&attr);
-}
-
-/* The engine's threads ask without end while they rewrite: whoever changes something must get a turn. */
-static void kept_lock_init(pthread_rwlock_t *lock)
-{
-	pthread_rwlockattr_t attr;
-
-	pthread_rwlockattr_init(&attr);
-	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	pthread_rwlock_init(lock, &attr);
-	pthread_rwlockattr_destroy(&attr);
-}
-
 struct keep *keep_new(const struct mvcc_options *opt)
 {
 	struct keep *k = calloc(1, sizeof(*k));
@@ -910,7 +889,7 @@ struct keep *keep_new(const struct mvcc_options *opt)
 	pthread_mutex_init(&k->keep_lock, NULL);
 	pthread_mutex_init(&k->pass_lock, NULL);
 	pthread_mutex_init(&k->keeper_lock, NULL);
-	kept_lock_init(&k->kept_lock);
+	rwlock_init_fair(&k->kept_lock); /* the engine's threads ask without end while they rewrite */
 	cond_init(&k->asked_cv);
 	cond_init(&k->done_cv);
 	if (reserve_locked(k, &k->pins)) {

@@ -661,9 +661,7 @@ int lease_expire_due(struct mvcc *db, size_t *n)
 
 static void wait_ms(struct lessor *l, unsigned ms)
 {
-	uint64_t until_ns = now_ns() + (uint64_t)ms * 1000000;
-	struct timespec until = { .tv_sec = (time_t)(until_ns / 1000000000),
-				  .tv_nsec = (long)(until_ns % 1000000000) };
+	struct timespec until = timespec_of(now_ns() + (uint64_t)ms * 1000000);
 
 	pthread_cond_clockwait(&l->sooner, &l->lock, CLOCK_MONOTONIC, &until);
 }

@@ -341,30 +341,44 @@ int log_time_of(struct mvcc *db, mvcc_rev_t rev, int64_t *out)
 	return err == -ENOENT ? MVCC_ECORRUPT : err;
 }
 
+int log_rev_at(struct mvcc *db, mvcc_rev_t lo, mvcc_rev_t hi, int64_t time_ns, mvcc_rev_t *rev, int64_t *then)
+{
+	int found = 0;
+
+	while (lo <= hi) {
+		mvcc_rev_t mid = lo + (hi - lo) / 2;
+		int64_t at;
+		int err = log_time_of(db, mid, &at);
+
+		if (err)
+			return err;
+		if (at > time_ns) {
+			hi = mid - 1;
+			continue;
+		}
+		*rev = mid;
+		*then = at;
+		found = 1;
+		lo = mid + 1;
+	}
+	return found;
+}
+
 int mvcc_rev_at(struct mvcc *db, int64_t time_ns, mvcc_rev_t *out)
 {
-	mvcc_rev_t floor, lo, hi = atomic_load(&db->current), found = 0;
+	mvcc_rev_t floor, current = atomic_load(&db->current), found = 0;
 	struct mvcc_view *hold;
+	int64_t then;
 	int err = view_open_floor(db, &hold); /* so that the log from there on stays */
 
 	if (err)
 		return err;
-	floor = lo = mvcc_view_rev(hold);
-	err = drain_to_rev(db, hi);
-	while (!err && lo <= hi) {
-		mvcc_rev_t mid = lo + (hi - lo) / 2;
-		int64_t then = 0;
-
-		err = log_time_of(db, mid, &then);
-		if (!err && then <= time_ns) {
-			found = mid;
-			lo = mid + 1;
-		} else {
-			hi = mid - 1;
-		}
-	}
+	floor = mvcc_view_rev(hold);
+	err = drain_to_rev(db, current);
+	if (!err)
+		err = log_rev_at(db, floor, current, time_ns, &found, &then);
 	mvcc_view_close(hold);
-	if (err)
+	if (err < 0)
 		return err;
 	if (!found)
 		found = floor == MVCC_REV_FIRST ? MVCC_REV_FIRST : keep_pinned_before(db, time_ns, floor);

@@ -208,6 +208,16 @@ struct mvcc {
 
 uint64_t now_ns(void);                  /* monotonic */
 int64_t wall_ns(const struct mvcc *db); /* since 1970 UTC */
+
+static inline struct timespec timespec_of(uint64_t ns)
+{
+	return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
+}
+
+void cond_init(pthread_cond_t *cv); /* its timed waits go by the monotonic clock */
+
+/* One in which whoever waits to be alone comes before those that share, or he might wait for ever. */
+void rwlock_init_fair(pthread_rwlock_t *lock);
 __attribute__((format(printf, 3, 4))) void db_log(struct mvcc *db, int priority, const char *fmt, ...);
 
 /* Stops commits with `err`, unless they are stopped. Callers hold no lock. Gives back `err`. */
@@ -271,6 +281,13 @@ int drain_to_rev(struct mvcc *db, mvcc_rev_t rev); /* as drain_to() */
 
 /* When a revision was committed, by its row in the log, which must be there. */
 int log_time_of(struct mvcc *db, mvcc_rev_t rev, int64_t *out);
+
+/*
+ * The newest revision in [lo, hi] that is not after `time_ns`, and its time: 1, 0 if there is none, or a code. By
+ * halves, as times never decrease. The caller holds a view at or below `lo`, and has drained up to `hi`.
+ */
+int log_rev_at(struct mvcc *db, mvcc_rev_t lo, mvcc_rev_t hi, int64_t time_ns, mvcc_rev_t *rev,
+	       int64_t *then);
 
 /* ---- read.c ------------------------------------------------------------------------------- */
 

@@ -95,29 +95,11 @@ static int look_time_of(void *arg, mvcc_rev_t rev, int64_t *out)
 	return log_time_of(l->db, rev, out);
 }
 
-/* By halves, as times never decrease. */
 static int look_at(void *arg, int64_t time_ns, struct retain_rev *out)
 {
 	const struct look *l = arg;
-	mvcc_rev_t lo = l->floor, hi = l->current;
-	int found = 0;
 
-	while (lo <= hi) {
-		mvcc_rev_t mid = lo + (hi - lo) / 2;
-		int64_t then;
-		int err = log_time_of(l->db, mid, &then);
-
-		if (err)
-			return err;
-		if (then > time_ns) {
-			hi = mid - 1;
-			continue;
-		}
-		*out = (struct retain_rev){ .rev = mid, .time_ns = then };
-		found = 1;
-		lo = mid + 1;
-	}
-	return found;
+	return log_rev_at(l->db, l->floor, l->current, time_ns, &out->rev, &out->time_ns);
 }
 
 static int look_pin(void *arg, const struct mvcc_pin *pin)

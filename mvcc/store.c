@@ -483,7 +483,7 @@ static void families_init(struct mvcc *db)
 	db->families[FAM_LEASE] = (struct engine_family){ .name = "lease", .use = ENGINE_USE_POINT };
 }
 
-static void cond_init(pthread_cond_t *cv)
+void cond_init(pthread_cond_t *cv)
 {
 	pthread_condattr_t attr;
 
@@ -493,8 +493,7 @@ static void cond_init(pthread_cond_t *cv)
 	pthread_condattr_destroy(&attr);
 }
 
-/* Whoever waits to be alone comes before those that share, or he might wait for ever. */
-static void rows_lock_init(pthread_rwlock_t *lock)
+void rwlock_init_fair(pthread_rwlock_t *lock)
 {
 	pthread_rwlockattr_t attr;
 
@@ -554,7 +553,7 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	pthread_mutex_init(&db->step_lock, NULL);
 	pthread_mutex_init(&db->policy_lock, NULL);
 	pthread_mutex_init(&db->run_lock, NULL);
-	rows_lock_init(&db->rows_lock);
+	rwlock_init_fair(&db->rows_lock);
 	cond_init(&db->room_cv);
 	cond_init(&db->work_cv);
 	cond_init(&db->drained_cv);

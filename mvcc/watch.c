@@ -31,16 +31,6 @@ static bool is_lost(const struct mvcc_watch *w, mvcc_rev_t rev)
 
 /* ---- open, close -------------------------------------------------------------------------- */
 
-static void woken_init(pthread_cond_t *cv)
-{
-	pthread_condattr_t attr;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(cv, &attr);
-	pthread_condattr_destroy(&attr);
-}
-
 static void watch_free(struct mvcc_watch *w)
 {
 	note_unref(w->note);
@@ -68,7 +58,7 @@ static int watch_new(struct mvcc *db, const struct mvcc_watch_options *opt, stru
 	w->flags = opt->flags;
 	w->notify = opt->notify;
 	w->arg = opt->arg;
-	woken_init(&w->woken);
+	cond_init(&w->woken);
 	err = buf_copy(&w->start, opt->start);
 	if (!err)
 		err = buf_copy(&w->end, opt->end);
@@ -456,8 +446,7 @@ static mvcc_rev_t rev_locked(const struct mvcc_watch *w)
  */
 static int wait_woken(struct mvcc_watch *w, mvcc_rev_t target, uint64_t until_ns)
 {
-	struct timespec until = { .tv_sec = (time_t)(until_ns / 1000000000u),
-				  .tv_nsec = (long)(until_ns % 1000000000u) };
+	struct timespec until = timespec_of(until_ns);
 	struct watching *all = w->db->watching;
 	int got;
 
