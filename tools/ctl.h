@@ -25,6 +25,7 @@ enum {
 };
 
 struct json_object;
+struct ns;
 
 /* The database in question, and how the verb is to behave. All zero at first. */
 struct ctl {
@@ -39,6 +40,7 @@ struct ctl {
 	int ctl_fd;       /* @ctl there; -1 while not needed */
 	char *db_path;
 	struct mvcc *db;
+	struct ns *ns; /* over `db` */
 	int64_t opened_ns;
 };
 

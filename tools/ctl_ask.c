@@ -62,10 +62,14 @@ static int ask_self(struct ctl *ctl, struct slice text, struct buf *reply)
 {
 	struct query_env env = {
 		.db = ctl->db,
+		.ns = ctl->ns,
 		.db_path = ctl->db_path,
 		.started_ns = ctl->opened_ns,
 		.pid = (unsigned)getpid(),
 		.uid = getuid(),
+		.gid = getgid(),
+		.asker = (unsigned)getpid(),
+		.comm = "mvccctl",
 		.owner = getuid(), /* who can open the database needs no other leave */
 	};
 

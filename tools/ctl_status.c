@@ -79,7 +79,7 @@ static void print_status(struct json_object *o)
 		printf("not mounted");
 	}
 	print_store(o);
-	if (json_object_object_get_ex(o, "open_inodes", NULL))
+	if (json_object_object_get_ex(o, "mountpoint", NULL))
 		print_tree(o);
 	printf("\ndisk         ");
 	print_bytes(figure(o, "engine_bytes_disk"));
