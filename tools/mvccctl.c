@@ -14,7 +14,7 @@ static void print_help(void)
 	printf("usage: mvccctl [--mount M | --db DB] VERB [ARGUMENTS]\n\n"
 	       "Asks a database of mvccfs, mounted or not.\n\nVerbs:\n");
 	for (size_t i = 0; i < NVERBS; i++)
-		printf("  %-8s %s\n", verbs[i]->name, verbs[i]->summary);
+		printf("  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
 	printf("\nOptions, before or after the verb:\n"
 	       "  --mount M   the database mounted at M, or at a directory above M\n"
 	       "  --db DB     the database in directory DB\n"
@@ -53,6 +53,12 @@ bool ctl_option(struct ctl *ctl, const struct ctl_verb *verb, int opt, int *stat
 		return true;
 	case CTL_OPT_JSON:
 		ctl->json = true;
+		return true;
+	case CTL_OPT_SESSION:
+		ctl->session = optarg;
+		return true;
+	case CTL_OPT_MESSAGE:
+		ctl->message = optarg;
 		return true;
 	case 'z':
 		ctl->nul = true;
