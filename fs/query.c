@@ -152,6 +152,25 @@ int add_figures(struct json_object *o, const struct figure *figures, size_t n)
 	return err;
 }
 
+bool flag_member(struct json_object *req, const char *key)
+{
+	struct json_object *member;
+
+	return json_object_object_get_ex(req, key, &member) && json_object_get_boolean(member);
+}
+
+int number_member(struct json_object *req, const char *key, uint64_t *out)
+{
+	struct json_object *member;
+
+	if (!json_object_object_get_ex(req, key, &member))
+		return -ENOENT;
+	if (!json_object_is_type(member, json_type_int) || json_object_get_int64(member) < 0)
+		return -EINVAL;
+	*out = json_object_get_uint64(member);
+	return 0;
+}
+
 const char *rev_member(struct json_object *req, const char *key)
 {
 	struct json_object *member;
@@ -217,8 +236,9 @@ static const struct {
 	const char *name;
 	int (*answer)(const struct query_env *env, struct json_object *req, struct buf *reply);
 } verbs[] = {
-	{ "status", answer_status },
-	{ "log", answer_log },
+	{ "status", answer_status },   { "log", answer_log },       { "tag", answer_tag },
+	{ "untag", answer_untag },     { "retag", answer_retag },   { "tags", answer_tags },
+	{ "compact", answer_compact }, { "retain", answer_retain }, { "why", answer_why },
 };
 
 static int answer(const struct query_env *env, struct slice request, struct buf *reply)

@@ -15,6 +15,13 @@
 /* The verbs, one after the other as in the table of query.c. */
 int answer_status(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_log(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_tag(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_untag(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_retag(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_tags(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_compact(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_retain(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_why(const struct query_env *env, struct json_object *req, struct buf *reply);
 
 /* ---- replies --------------------------------------------------------------------------------------- */
 
@@ -41,6 +48,12 @@ int add_figures(struct json_object *o, const struct figure *figures, size_t n);
 
 /* A number as people write it: digits alone, no leading zero, and it fits. */
 bool decimal(struct slice s, uint64_t *out);
+
+/* Is member `key` there, and true? */
+bool flag_member(struct json_object *req, const char *key);
+
+/* A number from 0 up. -ENOENT when absent, -EINVAL when it is none. */
+int number_member(struct json_object *req, const char *key, uint64_t *out);
 
 /* The text of member `key` as query_rev() wants it; NULL when absent. Lent by `req`. */
 const char *rev_member(struct json_object *req, const char *key);

@@ -202,7 +202,6 @@ int answer_log(const struct query_env *env, struct json_object *req, struct buf 
 {
 	struct log_query q = { .limit = QUERY_LIMIT_MAX };
 	const char *from = rev_member(req, "from"), *to = rev_member(req, "to");
-	struct json_object *limit;
 	size_t mark = reply->len;
 	int err;
 
@@ -219,11 +218,9 @@ int answer_log(const struct query_env *env, struct json_object *req, struct buf 
 			      "the range runs backwards: %" PRIu64 " is above %" PRIu64
 			      "; say it the other way round",
 			      q.from, q.to);
-	if (json_object_object_get_ex(req, "limit", &limit)) {
-		q.limit = json_object_get_uint64(limit);
-		if (!json_object_is_type(limit, json_type_int) || q.limit == 0 || q.limit > QUERY_LIMIT_MAX)
-			return refuse(reply, -EINVAL, "limit is a number from 1 to %d", QUERY_LIMIT_MAX);
-	}
+	err = number_member(req, "limit", &q.limit);
+	if ((err && err != -ENOENT) || q.limit == 0 || q.limit > QUERY_LIMIT_MAX)
+		return refuse(reply, -EINVAL, "limit is a number from 1 to %d", QUERY_LIMIT_MAX);
 	err = json_get_bytes(req, "path", &q.path);
 	if (err == -ENOENT)
 		err = 0;

@@ -6,7 +6,9 @@
 
 #include <stdlib.h>
 
-static const struct ctl_verb *const verbs[] = { &ctl_status, &ctl_log, &ctl_cat };
+static const struct ctl_verb *const verbs[] = {
+	&ctl_status, &ctl_log, &ctl_cat, &ctl_tag, &ctl_untag, &ctl_compact, &ctl_retain, &ctl_why,
+};
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
 
 static void print_help(void)
