@@ -80,7 +80,7 @@ static void test_a_tag_of_odd_bytes_is_found_again(void)
 
 static void test_what_cannot_be_a_tag_is_refused(void)
 {
-	static const char *const names[] = { "3", "head", "head~2", ".", "..", "", "a/b", "a\u0000" };
+	static const char *const names[] = { "3", "head", "head~2", ".", "..", "", "a/b", "a\\u0000" };
 	char request[128];
 
 	files(3);
