@@ -1,5 +1,6 @@
 #include "fs/query.h"
 
+#include "fs/expr.h"
 #include "fs/json_bytes.h"
 #include "fs/ns.h"
 
@@ -36,46 +37,9 @@ int query_exit(int err)
 	}
 }
 
-static bool decimal(struct slice s, uint64_t *out)
-{
-	uint64_t v = 0;
-
-	if (!s.len || (s.data[0] == '0' && s.len > 1))
-		return false;
-	for (size_t i = 0; i < s.len; i++)
-		if (s.data[i] < '0' || s.data[i] > '9' || __builtin_mul_overflow(v, (uint64_t)10, &v) ||
-		    __builtin_add_overflow(v, (uint64_t)(s.data[i] - '0'), &v))
-			return false;
-	*out = v;
-	return true;
-}
-
 int query_rev(struct mvcc *db, struct slice expr, mvcc_rev_t *out)
 {
-	const struct slice head = slice_str("head");
-	mvcc_rev_t current = mvcc_current(db);
-	uint64_t n = 0;
-	mvcc_rev_t rev;
-
-	if (slice_starts(expr, head)) {
-		struct slice rest = slice_of(expr.data + head.len, expr.len - head.len);
-
-		if (rest.len && (rest.data[0] != '~' || !decimal(slice_of(rest.data + 1, rest.len - 1), &n)))
-			return -EINVAL;
-		if (n >= current)
-			return -ENOENT;
-		rev = current - n;
-	} else if (!decimal(expr, &rev)) {
-		return -EINVAL;
-	}
-	if (rev == 0)
-		return -ENOENT;
-	if (rev > current)
-		return MVCC_EFUTURE;
-	if (rev < mvcc_floor(db))
-		return MVCC_ECOMPACTED;
-	*out = rev;
-	return 0;
+	return expr_rev(db, expr, ns_time_ns(), out, NULL);
 }
 
 static struct slice trim_front(struct slice s)
@@ -493,10 +457,10 @@ static int refuse_rev(const struct query_env *env, struct buf *reply, int err, c
 			      expr, mvcc_floor(env->db));
 	case -ENOENT:
 		return refuse(reply, err,
-			      "there is no revision %s; they begin with 1, and the newest is %" PRIu64, expr,
+			      "there is no revision %s: it is before the first; the newest is %" PRIu64, expr,
 			      mvcc_current(env->db));
 	default:
-		return refuse(reply, err, "\"%s\" is no revision; say a number, head or head~3", expr);
+		return refuse(reply, err, "\"%s\" is no revision; say " EXPR_FORMS, expr);
 	}
 }
 
@@ -511,6 +475,8 @@ static int answer_log(const struct query_env *env, struct json_object *req, stru
 	q.from = mvcc_floor(env->db);
 	q.to = mvcc_current(env->db);
 	err = from ? query_rev(env->db, slice_str(from), &q.from) : 0;
+	if (!err && q.from < mvcc_floor(env->db))
+		err = MVCC_ECOMPACTED; /* pinned: it can be read, but its log is gone */
 	if (err)
 		return refuse_rev(env, reply, err, from);
 	err = to ? query_rev(env->db, slice_str(to), &q.to) : 0;
