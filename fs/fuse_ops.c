@@ -79,9 +79,8 @@ struct handle {
 	struct mvcc_view *view; /* of a past directory */
 	struct ns_dir *dir;
 	bool dir_used;
-	mvcc_rev_t *revs; /* @rev: what it lists */
-	unsigned nrevs;
-	struct buf reply; /* @ctl */
+	struct past_names past; /* @rev: what it lists */
+	struct buf reply;       /* @ctl */
 	size_t reply_at;
 };
 
@@ -925,7 +924,7 @@ static void handle_free(struct handle *h)
 {
 	ns_dir_close(h->dir);
 	mvcc_view_close(h->view);
-	free(h->revs);
+	past_names_release(&h->past);
 	buf_release(&h->reply);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
@@ -1341,12 +1340,9 @@ static int open_revdir(struct mount *m, struct node *node, struct handle *h)
 	struct buf path = { 0 };
 	int err;
 
-	h->revs = calloc(PAST_LISTED, sizeof(*h->revs));
-	if (!h->revs)
-		return -ENOMEM;
 	err = ns_path(m->ns, node->ino, &path);
 	if (!err)
-		err = past_list(m->db, slice_buf(&path), h->revs, &h->nrevs);
+		err = past_list(m->db, slice_buf(&path), &h->past);
 	buf_release(&path);
 	return err;
 }
@@ -1445,10 +1441,10 @@ static int list_at(struct mount *m, struct node *dir, struct handle *h, uint64_t
 	pos -= 2;
 	out->entry = true;
 	if (dir->kind == NODE_REVDIR) {
-		if (pos >= h->nrevs)
+		if (pos >= h->past.n)
 			return 0;
-		snprintf(out->name, sizeof(out->name), "%llu", (unsigned long long)h->revs[pos]);
-		out->ino = node_stat_ino(NODE_PAST_DIR, dir->ino, h->revs[pos]);
+		memcpy(out->name, h->past.names[pos].text, sizeof(out->name));
+		out->ino = node_stat_ino(NODE_PAST_DIR, dir->ino, h->past.names[pos].rev);
 		return 1;
 	}
 	for (uint64_t i = 0; (name = visible_name(m, dir, i)); i++) {
@@ -1476,9 +1472,7 @@ static int rewind_dir(fuse_req_t req, struct node *dir, struct handle *h)
 	h->dir = NULL;
 	mvcc_view_close(h->view);
 	h->view = NULL;
-	free(h->revs);
-	h->revs = NULL;
-	h->nrevs = 0;
+	past_names_release(&h->past);
 	h->dir_used = false;
 	return open_dir(req, dir, h);
 }
