@@ -1,5 +1,7 @@
 #include "fs/query_int.h"
 
+#include "fs/expr.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -43,30 +45,7 @@ bool decimal(struct slice s, uint64_t *out)
 
 int query_rev(struct mvcc *db, struct slice expr, mvcc_rev_t *out)
 {
-	const struct slice head = slice_str("head");
-	mvcc_rev_t current = mvcc_current(db);
-	uint64_t n = 0;
-	mvcc_rev_t rev;
-
-	if (slice_starts(expr, head)) {
-		struct slice rest = slice_of(expr.data + head.len, expr.len - head.len);
-
-		if (rest.len && (rest.data[0] != '~' || !decimal(slice_of(rest.data + 1, rest.len - 1), &n)))
-			return -EINVAL;
-		if (n >= current)
-			return -ENOENT;
-		rev = current - n;
-	} else if (!decimal(expr, &rev)) {
-		return -EINVAL;
-	}
-	if (rev == 0)
-		return -ENOENT;
-	if (rev > current)
-		return MVCC_EFUTURE;
-	if (rev < mvcc_floor(db))
-		return MVCC_ECOMPACTED;
-	*out = rev;
-	return 0;
+	return expr_rev(db, expr, ns_time_ns(), out, NULL);
 }
 
 static struct slice trim_front(struct slice s)
@@ -191,10 +170,10 @@ int refuse_rev(const struct query_env *env, struct buf *reply, int err, const ch
 			      expr, mvcc_floor(env->db));
 	case -ENOENT:
 		return refuse(reply, err,
-			      "there is no revision %s; they begin with 1, and the newest is %" PRIu64, expr,
+			      "there is no revision %s: it is before the first; the newest is %" PRIu64, expr,
 			      mvcc_current(env->db));
 	default:
-		return refuse(reply, err, "\"%s\" is no revision; say a number, head or head~3", expr);
+		return refuse(reply, err, "\"%s\" is no revision; say " EXPR_FORMS, expr);
 	}
 }
 

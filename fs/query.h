@@ -62,9 +62,7 @@ struct query_env {
 int query_answer(const struct query_env *env, struct slice request, struct buf *reply);
 
 /*
- * The revision that `expr` means: a number, "head" (the newest) or "head~3" (so many before it).
- * Returns 0, -EINVAL when it is no such thing, -ENOENT when it counts to before revision 1,
- * MVCC_EFUTURE, or MVCC_ECOMPACTED.
+ * The revision that `expr` means now: expr_rev(), by the clock on the wall.
  */
 int query_rev(struct mvcc *db, struct slice expr, mvcc_rev_t *out);
 

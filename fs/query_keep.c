@@ -1,6 +1,7 @@
 /* What of history is kept: tags, compaction, the retention policy, and why a revision is still there. */
 #include "fs/query_int.h"
 
+#include "fs/expr.h"
 #include "mvcc/keep.h"
 
 #include <errno.h>
@@ -38,12 +39,9 @@ static int refuse_name(struct buf *reply, int err, const char *what)
 }
 
 /* Who names a revision so would find another by it, or none. */
-static bool is_free_name(struct mvcc *db, const char *name)
+static bool is_free_name(const char *name)
 {
-	mvcc_rev_t rev;
-
-	return strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
-	       query_rev(db, slice_str(name), &rev) == -EINVAL;
+	return !expr_is_reserved_form(slice_str(name));
 }
 
 static int refuse_tag(const struct query_env *env, struct buf *reply, int err, const char *name)
@@ -117,7 +115,7 @@ int answer_tag(const struct query_env *env, struct json_object *req, struct buf 
 	} else if (wanted_rev(env, req, reply, &rev, &err)) {
 		const char *text = (const char *)name.data;
 
-		err = is_free_name(env->db, text) ? mvcc_pin(env->db, text, rev) : -EINVAL;
+		err = is_free_name(text) ? mvcc_pin(env->db, text, rev) : -EINVAL;
 		if (!err)
 			err = mvcc_pin_get(env->db, text, &pin);
 		err = err ? refuse_tag(env, reply, err, text) : tell_tag(reply, &pin);
@@ -160,8 +158,7 @@ int answer_retag(const struct query_env *env, struct json_object *req, struct bu
 	} else {
 		const char *old_text = (const char *)name.data, *new_text = (const char *)to.data;
 
-		err = is_free_name(env->db, new_text) ? mvcc_pin_rename(env->db, old_text, new_text) :
-							-EINVAL;
+		err = is_free_name(new_text) ? mvcc_pin_rename(env->db, old_text, new_text) : -EINVAL;
 		if (!err)
 			err = mvcc_pin_get(env->db, new_text, &pin);
 		err = err ? refuse_tag(env, reply, err, err == -ENOENT ? old_text : new_text) :

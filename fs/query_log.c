@@ -208,6 +208,8 @@ int answer_log(const struct query_env *env, struct json_object *req, struct buf 
 	q.from = mvcc_floor(env->db);
 	q.to = mvcc_current(env->db);
 	err = from ? query_rev(env->db, slice_str(from), &q.from) : 0;
+	if (!err && q.from < mvcc_floor(env->db))
+		err = MVCC_ECOMPACTED; /* pinned: it can be read, but its log is gone */
 	if (err)
 		return refuse_rev(env, reply, err, from);
 	err = to ? query_rev(env->db, slice_str(to), &q.to) : 0;

@@ -60,14 +60,14 @@ static void test_a_tag_names_a_revision(void)
 {
 	files(5);
 	assert_reply("{\"verb\":\"tag\",\"name\":\"v1\",\"rev\":3}", "ok name rev auto", "true v1 3 false");
-	assert_reply("{\"verb\":\"tag\",\"name\":\"now\"}", "name rev", "now 5");
+	assert_reply("{\"verb\":\"tag\",\"name\":\"fresh\"}", "name rev", "fresh 5");
 	assert_reply("{\"verb\":\"tag\",\"name\":\"before\",\"rev\":\"head~1\"}", "name rev", "before 4");
-	assert_tags("{\"verb\":\"tags\"}", "before=4 now=5 v1=3");
-	assert_tags("{\"verb\":\"tags\",\"after\":\"now\"}", "v1=3");
+	assert_tags("{\"verb\":\"tags\"}", "before=4 fresh=5 v1=3");
+	assert_tags("{\"verb\":\"tags\",\"after\":\"fresh\"}", "v1=3");
 	query_reopen();
-	assert_tags("{\"verb\":\"tags\"}", "before=4 now=5 v1=3");
+	assert_tags("{\"verb\":\"tags\"}", "before=4 fresh=5 v1=3");
 	assert_reply("{\"verb\":\"untag\",\"name\":\"v1\"}", "ok name rev", "true v1 3");
-	assert_reply("{\"verb\":\"retag\",\"name\":\"now\",\"to\":\"v2\"}", "ok name rev", "true v2 5");
+	assert_reply("{\"verb\":\"retag\",\"name\":\"fresh\",\"to\":\"v2\"}", "ok name rev", "true v2 5");
 	assert_tags("{\"verb\":\"tags\"}", "before=4 v2=5");
 }
 
@@ -80,7 +80,8 @@ static void test_a_tag_of_odd_bytes_is_found_again(void)
 
 static void test_what_cannot_be_a_tag_is_refused(void)
 {
-	static const char *const names[] = { "3", "head", "head~2", ".", "..", "", "a/b", "a\\u0000" };
+	static const char *const names[] = { "3", "head", "yesterday", "2026-11-22", "-5m",     "head~2",
+					     ".", "..",   "",          "a/b",        "a\\u0000" };
 	char request[128];
 
 	files(3);

@@ -145,23 +145,10 @@ static int print_log(struct ctl *ctl, struct log_args *args)
 
 /* ---- arguments ----------------------------------------------------------------------------------- */
 
-/* A number, head, or head~N, or nothing: what may stand on a side of "..". */
+/* Anything that is no path: a tag may be called anything but that. */
 static bool is_bound(struct slice s)
 {
-	struct slice head = slice_str("head");
-
-	if (slice_starts(s, head)) {
-		s = slice_of(s.data + head.len, s.len - head.len);
-		if (!s.len)
-			return true;
-		if (s.data[0] != '~' || s.len == 1)
-			return false;
-		s = slice_of(s.data + 1, s.len - 1);
-	}
-	for (size_t i = 0; i < s.len; i++)
-		if (s.data[i] < '0' || s.data[i] > '9')
-			return false;
-	return true;
+	return !s.len || !memchr(s.data, '/', s.len);
 }
 
 /* "A..B", "..B" or "A..". A path that looks like one can be written ./A..B. ".." alone is the parent. */
@@ -236,8 +223,8 @@ const struct ctl_verb ctl_log = {
 	.help = "Lists revisions, newest first, one a line: revision, local time, user, program, operation,\n"
 		"path, and after <- the other path of a rename or link.\n\n"
 		"  PATH           only changes of PATH and of what lies below it\n"
-		"  A..B           only revisions from A to B; either may be left out. A revision is a\n"
-		"                 number, head, or head~3\n"
+		"  A..B           only revisions from A to B; either may be left out. Each is\n"
+		"                 a number, head, head~3, a tag or a time; see mvccfs(7)\n"
 		"  -n, --limit N  at most N\n"
 		"  --json         one JSON object a line\n"
 		"  -z, --null     only the paths, each ended by a NUL\n",
