@@ -21,6 +21,13 @@ int answer_retag(const struct query_env *env, struct json_object *req, struct bu
 int answer_tags(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_compact(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_retain(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_lease(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_leases(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_lease_grant(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_lease_keepalive(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_lease_revoke(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_lease_attach(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_lease_detach(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_why(const struct query_env *env, struct json_object *req, struct buf *reply);
 
 /* ---- replies --------------------------------------------------------------------------------------- */
@@ -64,6 +71,9 @@ const char *rev_member(struct json_object *req, const char *key);
  */
 void query_story(const struct query_env *env, struct json_object *req, const char *op, struct slice path,
 		 struct mvcc_story *out);
+
+/* The inode that a path means in the live tree, what is not committed yet included. No link is followed. */
+int live_walk(struct ns *ns, struct slice path, struct ns_attr *out);
 
 /* After a revision was made from the side, and before the reply: lets the mount tell the kernel. */
 void query_changed(const struct query_env *env, mvcc_rev_t rev);

@@ -54,8 +54,15 @@ struct ctl_verb {
 	int (*run)(struct ctl *ctl, int argc, char **argv);
 };
 
-extern const struct ctl_verb ctl_cat, ctl_compact, ctl_log, ctl_retain, ctl_status, ctl_tag, ctl_untag,
-	ctl_why;
+extern const struct ctl_verb ctl_cat;
+extern const struct ctl_verb ctl_compact;
+extern const struct ctl_verb ctl_lease;
+extern const struct ctl_verb ctl_log;
+extern const struct ctl_verb ctl_retain;
+extern const struct ctl_verb ctl_status;
+extern const struct ctl_verb ctl_tag;
+extern const struct ctl_verb ctl_untag;
+extern const struct ctl_verb ctl_why;
 
 /* ---- options ----------------------------------------------------------------------------------- */
 

@@ -6,9 +6,19 @@
 
 #include <stdlib.h>
 
+/* clang-format off */
 static const struct ctl_verb *const verbs[] = {
-	&ctl_status, &ctl_log, &ctl_cat, &ctl_tag, &ctl_untag, &ctl_compact, &ctl_retain, &ctl_why,
+	&ctl_status,
+	&ctl_log,
+	&ctl_cat,
+	&ctl_tag,
+	&ctl_untag,
+	&ctl_compact,
+	&ctl_retain,
+	&ctl_why,
+	&ctl_lease,
 };
+/* clang-format on */
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
 
 static void print_help(void)
