@@ -26,6 +26,7 @@ static void open_ns(void)
 {
 	const struct ns_options opt = { .commit_ms = 60000 };
 
+	ns = NULL;
 	CU_ASSERT_EQUAL_FATAL(ns_open(fx->db, &opt, &ns), 0);
 }
 
@@ -371,9 +372,9 @@ static void test_it_outlives_a_restart(void)
 static void promise_to_truncate(uint64_t ino)
 {
 	const struct row_inode row = {
-		.mode = S_IFREG | 0644, .nlink = 1, .inlined = true, .name = slice_str("f")
+		.mode = S_IFREG | 0644, .nlink = 1, .inlined = true, .parent = NS_ROOT, .name = slice_str("f")
 	};
-	struct buf payload = { 0 };
+	struct buf payload = { 0 }, value = { 0 };
 	uint64_t intent;
 
 	CU_ASSERT_EQUAL(buf_put_u8(&payload, 'T'), 0);
@@ -381,9 +382,11 @@ static void promise_to_truncate(uint64_t ino)
 	for (int i = 0; i < 3; i++)
 		CU_ASSERT_EQUAL(buf_put_varint(&payload, 1), 0);
 	CU_ASSERT_EQUAL(buf_put_bytes(&payload, slice_str("sh")), 0);
-	CU_ASSERT_EQUAL(row_inode_encode(&payload, &row), 0);
+	CU_ASSERT_EQUAL(row_inode_encode(&value, &row), 0);
+	CU_ASSERT_EQUAL(buf_put_slice(&payload, slice_buf(&value)), 0);
 	CU_ASSERT_EQUAL(mvcc_intent_put(fx->db, slice_buf(&payload), &intent), 0);
 	buf_release(&payload);
+	buf_release(&value);
 }
 
 static void test_a_promise_is_kept_within_the_time(void)
