@@ -66,7 +66,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		return;
 	}
 	stat_of(stat_ino_of(node), &attr, &st);
-	fuse_reply_attr(req, &st, FOREVER);
+	fuse_reply_attr(req, &st, kind_of(node)->fleeting ? 0 : FOREVER);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t id)

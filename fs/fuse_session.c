@@ -173,19 +173,19 @@ int mount_serve(const struct mount_config *config)
 				      config->root_rev);
 	if (err)
 		goto out;
-	err = ctl_start(m);
+	err = work_init(m);
 	if (!err)
 		err = session_new(m);
 	if (!err) {
 		err = fuse_session_mount(m->session, config->mountpoint) ? -EIO : 0;
 		if (!err) {
 			err = serve(m);
-			ctl_stop(m);
+			work_end(m);
 			fuse_session_unmount(m->session);
 		}
 		fuse_session_destroy(m->session);
 	}
-	ctl_stop(m);
+	work_end(m);
 	node_table_release(&m->nodes);
 out:
 	if (m->db_fd >= 0)
