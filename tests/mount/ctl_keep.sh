@@ -141,6 +141,8 @@ before that the newest of each of the last 7 days, the last 3 months
 while less than 1.0 KiB of the disk is free, the oldest history goes
 the oldest revision is 1"
 	is "$1: retain in parts" "2419200 0 9" of "keep_all_s keep_revs daily" mvccctl "${which[@]}" retain --daily 9
+	is "$1: spans and sizes" "5400 3145728" of "keep_all_s free_bytes" mvccctl "${which[@]}" retain --dry-run \
+		--keep-all 1h30m --free 3M
 	is "$1: retain --off" "0 0 0" of "keep_all_s daily free_bytes" mvccctl "${which[@]}" retain --off
 	is "$1: a tag to be kept" "" mvccctl "${which[@]}" tag kept 4
 	is "$1: compact --dry-run" "the oldest revision would be 5, and is 1; of 4 before it, 1 would stay by their tags" \
