@@ -205,6 +205,17 @@ is "revoke" "" mvccctl --mount "$MNT" lease revoke "$lease"
 exits "its file is gone for the kernel, too" 1 test -e "$MNT/brief"
 is "who has it open keeps it" x cat <&7
 exec 7<&-
+# A lease ends by itself: the kernel learns of it, and who has the file open does not.
+absent() { ! test -e "$1"; }
+echo x >"$MNT/brief"
+exec 7<>"$MNT/brief"
+setfattr -n user.mvccfs.ttl -v 1 "$MNT/brief"
+until_true "its file goes when a lease ends" absent "$MNT/brief"
+is "... from listings, too" "" bash -c 'ls "$1" | grep brief || true' - "$MNT"
+is "... and who has it open keeps it" x cat <&7
+echo more >&7
+exec 7<&-
+is "the story of an end" expire of op mvccctl --mount "$MNT" log -n 1
 refused 2 "cannot lie in the mount" mvccctl --mount "$MNT" backup "$MNT/backup"
 is "a relative directory" "" bash -c 'cd "$1" && "$2" --mount "$3" backup here >/dev/null' - "$WORK" "$MVCCCTL_BIN" "$MNT"
 exits "... is where one stands" 0 test -d "$WORK/here"
