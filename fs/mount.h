@@ -24,7 +24,10 @@ struct mount_news {
 	pthread_mutex_t lock;
 	struct mount *mount; /* lock */
 };
-#define MOUNT_NEWS_INIT { .lock = PTHREAD_MUTEX_INITIALIZER }
+#define MOUNT_NEWS_INIT                           \
+	{                                         \
+		.lock = PTHREAD_MUTEX_INITIALIZER \
+	}
 void mount_committed(void *news, mvcc_rev_t rev);
 
 struct mount_config {
