@@ -62,6 +62,15 @@ struct mvcc_options {
 	 */
 	int64_t (*clock)(void *arg);
 	void *clock_arg;
+	/*
+	 * Told of each revision that no commit of the caller's has made: those in which a lease ends. Once for each, after
+	 * new views see it, by the thread that ended the lease: one of the store's, or that of mvcc_lease_revoke() or
+	 * mvcc_upkeep(). No lock is held, and all of the store may be used but these two and mvcc_close(). The next lease
+	 * ends when it has returned, and mvcc_close() waits for that. It may be called before mvcc_open() has
+	 * returned. May be NULL.
+	 */
+	void (*committed)(void *arg, mvcc_rev_t rev);
+	void *committed_arg;
 	/* Fills revision 1 of a fresh store; NULL: it is empty. */
 	int (*init)(void *arg, struct mvcc_txn *txn);
 	void *init_arg;
