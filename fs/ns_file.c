@@ -11,6 +11,8 @@
  */
 #include "fs/ns_int.h"
 
+#include "mvcc/lease.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <linux/falloc.h>
@@ -273,11 +275,24 @@ void inode_attr(const struct ns_inode *n, struct ns_attr *out)
 		out->nlink = 0;
 }
 
+/* A file whose lease has ended can take no row any more. */
+static int lease_check_locked(struct ns_inode *n)
+{
+	struct mvcc_lease lease;
+
+	if (!n->row.lease || n->gone.rev ||
+	    (!mvcc_lease_get(n->ns->db, n->row.lease, &lease) && lease.left_ms))
+		return 0;
+	return inode_lease_over_locked(n);
+}
+
 int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char *op)
 {
 	struct ns *ns = n->ns;
 	int err = inode_load_locked(n);
 
+	if (!err)
+		err = lease_check_locked(n);
 	if (err)
 		return err;
 	n->last_write_ms = ns_time_ms();
@@ -352,7 +367,20 @@ int inode_gone_locked(struct ns_inode *n, struct ns_gone gone)
 	set_gone(n, gone);
 	err = inode_load_locked(n);
 	n->row.nlink = 0;
+	n->row.lease = 0; /* what it has from now on is its own */
 	return err;
+}
+
+int inode_lease_over_locked(struct ns_inode *n)
+{
+	mvcc_rev_t floor = mvcc_floor(n->ns->db);
+
+	if (n->intent)
+		mvcc_intent_drop(n->ns->db, n->intent);
+	n->intent = 0;
+	/* Whichever revision removes it: at that of its row's last change it is as it was. */
+	return inode_gone_locked(
+		n, (struct ns_gone){ n->ino, (n->base.mod_rev > floor ? n->base.mod_rev : floor) + 1 });
 }
 
 int inode_names_locked(struct ns *ns, uint64_t ino)
@@ -432,7 +460,7 @@ int inode_txn_locked(struct ns_inode *n)
 	if (!err && n->gone.rev)
 		err = copy_gone_rows(n, ROW_XATTR);
 	if (!err && n->cut != UINT64_MAX && !n->row.inlined)
-		err = content_cut(n->txn, n->ino, n->cut, NS_SIZE_MAX, &n->row.alloc);
+		err = content_cut(n->txn, n->ino, n->cut, NS_SIZE_MAX, &n->row);
 	if (err) {
 		mvcc_txn_abort(n->txn);
 		n->txn = NULL;
@@ -592,7 +620,7 @@ static int chunk_stage(struct ns_inode *n, const struct chunk *c)
 			continue;
 		err = content_place(n->txn, n->ino, from,
 				    slice_of(c->data + (size_t)first * NS_PAGE, (size_t)(to - from)),
-				    from >= n->stored_end, &n->row.alloc);
+				    from >= n->stored_end, &n->row);
 		if (n->stored_end < to)
 			n->stored_end = to;
 	}
@@ -615,7 +643,7 @@ static int inode_uninline(struct ns_inode *n)
 		struct chunk *c = chunk_find(n, 0);
 
 		if (!c || !(c->dirty & 1))
-			err = content_place(n->txn, n->ino, 0, slice_buf(&n->content), true, &n->row.alloc);
+			err = content_place(n->txn, n->ino, 0, slice_buf(&n->content), true, &n->row);
 		n->stored_end = n->content.len;
 	}
 	if (err) {
@@ -837,7 +865,7 @@ static int punch(struct ns_inode *n, uint64_t from, uint64_t to)
 	if (n->row.alloc == 0)
 		return 0;
 	err = inode_txn_locked(n);
-	return err ? err : content_cut(n->txn, n->ino, first * NS_PAGE, last * NS_PAGE, &n->row.alloc);
+	return err ? err : content_cut(n->txn, n->ino, first * NS_PAGE, last * NS_PAGE, &n->row);
 }
 
 static int truncate_locked(struct ns_inode *n, uint64_t size)
@@ -859,7 +887,7 @@ static int truncate_locked(struct ns_inode *n, uint64_t size)
 			n->content.len = (size_t)size;
 		n->row.content = slice_buf(&n->content);
 		if (!n->row.inlined && n->txn)
-			err = content_cut(n->txn, n->ino, size, NS_SIZE_MAX, &n->row.alloc);
+			err = content_cut(n->txn, n->ino, size, NS_SIZE_MAX, &n->row);
 		else if (!n->row.inlined && size < n->cut)
 			n->cut = size;
 	}
@@ -1037,7 +1065,7 @@ static int content_commit(struct ns_inode *n)
 			return (int)got;
 		err = inode_txn_locked(n);
 		if (!err && !n->row.inlined && alloc)
-			err = content_cut(n->txn, n->ino, 0, NS_SIZE_MAX, &n->row.alloc);
+			err = content_cut(n->txn, n->ino, 0, NS_SIZE_MAX, &n->row);
 		if (!err)
 			err = buf_copy(&n->content, slice_of(bytes, (size_t)got));
 		if (err)
@@ -1079,6 +1107,9 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 
 	if (!n->dirty || n->gone.rev)
 		return 0;
+	err = lease_check_locked(n);
+	if (err || n->gone.rev)
+		return err;
 	err = content_commit(n);
 	if (!err)
 		err = commit_path(n, &path);
@@ -1087,7 +1118,8 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 		if (!err)
 			err = mvcc_txn_expect_exists(n->txn, slice_buf(&key));
 		if (!err)
-			err = put_dirent(n->txn, n->row.parent, n->row.name, n->ino, NS_TYPE_OF(n->row.mode));
+			err = put_dirent(n->txn, n->row.parent, n->row.name, n->ino, NS_TYPE_OF(n->row.mode),
+					 0);
 		if (!err)
 			err = touch_dir(n->txn, n->row.parent, n->row.btime_ns, 0);
 	}
@@ -1114,6 +1146,8 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 	n->txn = NULL;
 	inode_clean_locked(n);
 out:
+	if (err == MVCC_ENOLEASE) /* it has ended just now */
+		err = inode_lease_over_locked(n);
 	buf_release(&path);
 	buf_release(&key);
 	return err;
