@@ -53,7 +53,8 @@ static void assert_acl(const char *path, const char *name, const struct entry *e
 	HOLDS(memcmp(wanted, got, len) == 0);
 }
 
-#define ASSERT_ACL(path, name, entries) assert_acl(path, name, entries, sizeof(entries) / sizeof((entries)[0]))
+#define ASSERT_ACL(path, name, entries) \
+	assert_acl(path, name, entries, sizeof(entries) / sizeof((entries)[0]))
 
 static int opens(const char *path, int flags)
 {
@@ -78,8 +79,9 @@ static void test_without_a_list_there_is_none(void)
 
 static void test_a_list_is_what_was_set(void)
 {
-	static const struct entry list[] = { { USER_OBJ, R | W, 0 }, { USER, R, BEN },  { USER, R | W, CAROL },
-					     { GROUP_OBJ, R, 0 },    { GROUP, X, GUESTS }, { MASK, R | W | X, 0 },
+	static const struct entry list[] = { { USER_OBJ, R | W, 0 }, { USER, R, BEN },
+					     { USER, R | W, CAROL }, { GROUP_OBJ, R, 0 },
+					     { GROUP, X, GUESTS },   { MASK, R | W | X, 0 },
 					     { OTHER, NONE, 0 } };
 	char names[256];
 
@@ -96,7 +98,9 @@ static void test_a_list_is_what_was_set(void)
 
 static void test_a_list_that_says_no_more_than_a_mode_becomes_one(void)
 {
-	static const struct entry list[] = { { USER_OBJ, R | W | X, 0 }, { GROUP_OBJ, R | X, 0 }, { OTHER, X, 0 } };
+	static const struct entry list[] = { { USER_OBJ, R | W | X, 0 },
+					     { GROUP_OBJ, R | X, 0 },
+					     { OTHER, X, 0 } };
 
 	if (!need(F_ACL))
 		return;
@@ -108,8 +112,11 @@ static void test_a_list_that_says_no_more_than_a_mode_becomes_one(void)
 
 static void test_setting_a_list_sets_the_mode(void)
 {
-	static const struct entry list[] = { { USER_OBJ, R, 0 },   { USER, R | W, BEN }, { GROUP_OBJ, X, 0 },
-					     { MASK, R | W, 0 }, { OTHER, W, 0 } };
+	static const struct entry list[] = { { USER_OBJ, R, 0 },
+					     { USER, R | W, BEN },
+					     { GROUP_OBJ, X, 0 },
+					     { MASK, R | W, 0 },
+					     { OTHER, W, 0 } };
 
 	if (!need(F_ACL))
 		return;
@@ -120,10 +127,16 @@ static void test_setting_a_list_sets_the_mode(void)
 
 static void test_chmod_sets_owner_mask_and_other(void)
 {
-	static const struct entry before[] = { { USER_OBJ, R | W, 0 }, { USER, R | W | X, BEN }, { GROUP_OBJ, R, 0 },
-					       { MASK, R, 0 },	       { OTHER, NONE, 0 } };
-	static const struct entry after[] = { { USER_OBJ, R | W | X, 0 }, { USER, R | W | X, BEN }, { GROUP_OBJ, R, 0 },
-					      { MASK, R | W, 0 },	  { OTHER, X, 0 } };
+	static const struct entry before[] = { { USER_OBJ, R | W, 0 },
+					       { USER, R | W | X, BEN },
+					       { GROUP_OBJ, R, 0 },
+					       { MASK, R, 0 },
+					       { OTHER, NONE, 0 } };
+	static const struct entry after[] = { { USER_OBJ, R | W | X, 0 },
+					      { USER, R | W | X, BEN },
+					      { GROUP_OBJ, R, 0 },
+					      { MASK, R | W, 0 },
+					      { OTHER, X, 0 } };
 
 	if (!need(F_ACL))
 		return;
@@ -136,12 +149,18 @@ static void test_chmod_sets_owner_mask_and_other(void)
 
 static void test_lists_that_are_none(void)
 {
-	static const struct entry no_mask[] = { { USER_OBJ, R, 0 }, { USER, R, BEN }, { GROUP_OBJ, R, 0 }, { OTHER, R, 0 } };
+	static const struct entry no_mask[] = {
+		{ USER_OBJ, R, 0 }, { USER, R, BEN }, { GROUP_OBJ, R, 0 }, { OTHER, R, 0 }
+	};
 	static const struct entry no_other[] = { { USER_OBJ, R, 0 }, { GROUP_OBJ, R, 0 } };
 	static const struct entry disorder[] = { { GROUP_OBJ, R, 0 }, { USER_OBJ, R, 0 }, { OTHER, R, 0 } };
-	static const struct entry twice[] = { { USER_OBJ, R, 0 }, { USER_OBJ, R, 0 }, { GROUP_OBJ, R, 0 }, { OTHER, R, 0 } };
+	static const struct entry twice[] = {
+		{ USER_OBJ, R, 0 }, { USER_OBJ, R, 0 }, { GROUP_OBJ, R, 0 }, { OTHER, R, 0 }
+	};
 	static const struct entry odd[] = { { USER_OBJ, 8, 0 }, { GROUP_OBJ, R, 0 }, { OTHER, R, 0 } };
-	static const struct entry strange[] = { { USER_OBJ, R, 0 }, { 64, R, 0 }, { GROUP_OBJ, R, 0 }, { OTHER, R, 0 } };
+	static const struct entry strange[] = {
+		{ USER_OBJ, R, 0 }, { 64, R, 0 }, { GROUP_OBJ, R, 0 }, { OTHER, R, 0 }
+	};
 
 	if (!need(F_ACL))
 		return;
@@ -191,13 +210,15 @@ static void test_a_symlink_has_no_list(void)
 
 /* ---- inheriting ------------------------------------------------------------------------------------- */
 
-static const struct entry given[] = { { USER_OBJ, R | W | X, 0 }, { USER, R | W, BEN },	      { GROUP_OBJ, R | X, 0 },
-				      { GROUP, R, GUESTS },	  { MASK, R | W | X, 0 }, { OTHER, NONE, 0 } };
+static const struct entry given[] = { { USER_OBJ, R | W | X, 0 }, { USER, R | W, BEN },
+				      { GROUP_OBJ, R | X, 0 },    { GROUP, R, GUESTS },
+				      { MASK, R | W | X, 0 },     { OTHER, NONE, 0 } };
 
 static void test_a_new_file_inherits_what_its_mode_allows(void)
 {
-	static const struct entry wanted[] = { { USER_OBJ, R | W, 0 }, { USER, R | W, BEN }, { GROUP_OBJ, R | X, 0 },
-					       { GROUP, R, GUESTS },   { MASK, R | W, 0 },   { OTHER, NONE, 0 } };
+	static const struct entry wanted[] = { { USER_OBJ, R | W, 0 },  { USER, R | W, BEN },
+					       { GROUP_OBJ, R | X, 0 }, { GROUP, R, GUESTS },
+					       { MASK, R | W, 0 },      { OTHER, NONE, 0 } };
 
 	if (!need(F_ACL))
 		return;
@@ -207,7 +228,8 @@ static void test_a_new_file_inherits_what_its_mode_allows(void)
 	WORKS(close(open("d/f", O_WRONLY | O_CREAT | O_CLOEXEC, 0666)));
 	ASSERT_ACL("d/f", ACCESS, wanted);
 	MODE(0660, "d/f");
-	FAILS(EOPNOTSUPP, getxattr("d/f", DEFAULT, NULL, 0) == -1 && errno == ENODATA ? (errno = EOPNOTSUPP, -1) : -1);
+	FAILS(EOPNOTSUPP,
+	      getxattr("d/f", DEFAULT, NULL, 0) == -1 && errno == ENODATA ? (errno = EOPNOTSUPP, -1) : -1);
 	WORKS(mknod("d/n", S_IFREG | 0666, 0));
 	ASSERT_ACL("d/n", ACCESS, wanted);
 	WORKS(mkfifo("d/p", 0666));
@@ -219,8 +241,9 @@ static void test_a_new_file_inherits_what_its_mode_allows(void)
 
 static void test_a_new_directory_inherits_both(void)
 {
-	static const struct entry wanted[] = { { USER_OBJ, R | W | X, 0 }, { USER, R | W, BEN }, { GROUP_OBJ, R | X, 0 },
-					       { GROUP, R, GUESTS },	   { MASK, R | X, 0 },	 { OTHER, NONE, 0 } };
+	static const struct entry wanted[] = { { USER_OBJ, R | W | X, 0 }, { USER, R | W, BEN },
+					       { GROUP_OBJ, R | X, 0 },    { GROUP, R, GUESTS },
+					       { MASK, R | X, 0 },         { OTHER, NONE, 0 } };
 
 	if (!need(F_ACL))
 		return;
@@ -238,7 +261,9 @@ static void test_a_new_directory_inherits_both(void)
 
 static void test_a_small_default_is_a_mode(void)
 {
-	static const struct entry list[] = { { USER_OBJ, R | W | X, 0 }, { GROUP_OBJ, R | W, 0 }, { OTHER, R, 0 } };
+	static const struct entry list[] = { { USER_OBJ, R | W | X, 0 },
+					     { GROUP_OBJ, R | W, 0 },
+					     { OTHER, R, 0 } };
 
 	if (!need(F_ACL))
 		return;
@@ -255,8 +280,11 @@ static void test_a_small_default_is_a_mode(void)
 
 static void test_without_a_default_the_umask_counts(void)
 {
-	static const struct entry list[] = { { USER_OBJ, R | W | X, 0 }, { USER, R, BEN }, { GROUP_OBJ, R, 0 },
-					     { MASK, R | W, 0 },	 { OTHER, NONE, 0 } };
+	static const struct entry list[] = { { USER_OBJ, R | W | X, 0 },
+					     { USER, R, BEN },
+					     { GROUP_OBJ, R, 0 },
+					     { MASK, R | W, 0 },
+					     { OTHER, NONE, 0 } };
 
 	if (!need(F_ACL))
 		return;
@@ -272,8 +300,9 @@ static void test_without_a_default_the_umask_counts(void)
 
 static void test_a_named_user_and_the_mask(void)
 {
-	static const struct entry list[] = { { USER_OBJ, R | W, 0 }, { USER, R | W, BEN }, { USER, NONE, CAROL },
-					     { GROUP_OBJ, R, 0 },    { MASK, R | W, 0 },   { OTHER, R, 0 } };
+	static const struct entry list[] = { { USER_OBJ, R | W, 0 }, { USER, R | W, BEN },
+					     { USER, NONE, CAROL },  { GROUP_OBJ, R, 0 },
+					     { MASK, R | W, 0 },     { OTHER, R, 0 } };
 
 	if (!need(F_ACL | F_ROOT))
 		return;
@@ -310,8 +339,11 @@ static void test_a_named_user_and_the_mask(void)
 
 static void test_a_named_group(void)
 {
-	static const struct entry list[] = { { USER_OBJ, R | W | X, 0 }, { GROUP_OBJ, NONE, 0 }, { GROUP, R | X, GUESTS },
-					     { MASK, R | W | X, 0 },	 { OTHER, NONE, 0 } };
+	static const struct entry list[] = { { USER_OBJ, R | W | X, 0 },
+					     { GROUP_OBJ, NONE, 0 },
+					     { GROUP, R | X, GUESTS },
+					     { MASK, R | W | X, 0 },
+					     { OTHER, NONE, 0 } };
 
 	if (!need(F_ACL | F_ROOT))
 		return;
@@ -338,8 +370,11 @@ static void test_a_named_group(void)
 
 static void test_who_may_set_a_list(void)
 {
-	static const struct entry list[] = { { USER_OBJ, R | W, 0 }, { USER, R | W, BEN }, { GROUP_OBJ, R, 0 },
-					     { MASK, R | W, 0 },     { OTHER, NONE, 0 } };
+	static const struct entry list[] = { { USER_OBJ, R | W, 0 },
+					     { USER, R | W, BEN },
+					     { GROUP_OBJ, R, 0 },
+					     { MASK, R | W, 0 },
+					     { OTHER, NONE, 0 } };
 
 	if (!need(F_ACL | F_ROOT))
 		return;
@@ -358,8 +393,11 @@ static void test_who_may_set_a_list(void)
 
 static void test_setting_a_list_may_clear_set_group_id(void)
 {
-	static const struct entry list[] = { { USER_OBJ, R | W | X, 0 }, { USER, R | W, BEN }, { GROUP_OBJ, R | X, 0 },
-					     { MASK, R | W | X, 0 },	 { OTHER, NONE, 0 } };
+	static const struct entry list[] = { { USER_OBJ, R | W | X, 0 },
+					     { USER, R | W, BEN },
+					     { GROUP_OBJ, R | X, 0 },
+					     { MASK, R | W | X, 0 },
+					     { OTHER, NONE, 0 } };
 
 	if (!need(F_ACL | F_ROOT))
 		return;
@@ -376,8 +414,11 @@ static void test_setting_a_list_may_clear_set_group_id(void)
 
 static void test_lists_move_and_change_the_ctime(void)
 {
-	static const struct entry list[] = { { USER_OBJ, R | W, 0 }, { USER, R | W, BEN }, { GROUP_OBJ, R, 0 },
-					     { MASK, R | W, 0 },     { OTHER, NONE, 0 } };
+	static const struct entry list[] = { { USER_OBJ, R | W, 0 },
+					     { USER, R | W, BEN },
+					     { GROUP_OBJ, R, 0 },
+					     { MASK, R | W, 0 },
+					     { OTHER, NONE, 0 } };
 	struct stat before;
 
 	if (!need(F_ACL))

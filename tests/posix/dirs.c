@@ -6,8 +6,8 @@ static void test_a_new_directory_has_the_mode_asked_for_without_the_umask(void)
 	static const struct {
 		mode_t mask, asked, got;
 	} cases[] = {
-		{ 0, 0777, 0777 }, { 0, 0, 0 },		 { 022, 0777, 0755 },  { 077, 0777, 0700 },
-		{ 0777, 0777, 0 }, { 0, 01777, 01777 },	 { 027, 01777, 01750 }, { 0, 0123, 0123 },
+		{ 0, 0777, 0777 }, { 0, 0, 0 },         { 022, 0777, 0755 },   { 077, 0777, 0700 },
+		{ 0777, 0777, 0 }, { 0, 01777, 01777 }, { 027, 01777, 01750 }, { 0, 0123, 0123 },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

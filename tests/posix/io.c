@@ -15,8 +15,8 @@ static int fresh(int flags)
 
 static void test_what_is_written_is_read(void)
 {
-	static const size_t sizes[] = { 1,    2,     511,   512,    1023,   1024,   1025,   4095,
-					4096, 4097,  65536, 131071, 131072, 131073, 262144, 1 << 20 };
+	static const size_t sizes[] = { 1,    2,    511,   512,    1023,   1024,   1025,   4095,
+					4096, 4097, 65536, 131071, 131072, 131073, 262144, 1 << 20 };
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		char *data = malloc(sizes[i]), *got = malloc(sizes[i] + 10);

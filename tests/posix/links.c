@@ -144,8 +144,9 @@ static void assert_target(const char *path, const char *target)
 
 static void test_a_symlink_holds_any_text(void)
 {
-	static const char *const targets[] = { "f",   "/etc/passwd", "../../..", "no such file", "a//b/./c/",
-					       "\xff\xfe", " ",	    "\n",	 "x" };
+	static const char *const targets[] = { "f",         "/etc/passwd", "../../..", "no such file",
+					       "a//b/./c/", "\xff\xfe",    " ",        "\n",
+					       "x" };
 	char name[16];
 
 	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {

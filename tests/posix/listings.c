@@ -29,7 +29,8 @@ static void test_every_kind_is_listed_with_its_type(void)
 	static const struct {
 		const char *name;
 		unsigned char type;
-	} wanted[] = { { "f", DT_REG }, { "d", DT_DIR }, { "l", DT_LNK }, { "p", DT_FIFO }, { ".", DT_DIR }, { "..", DT_DIR } };
+	} wanted[] = { { "f", DT_REG },  { "d", DT_DIR }, { "l", DT_LNK },
+		       { "p", DT_FIFO }, { ".", DT_DIR }, { "..", DT_DIR } };
 	unsigned seen = 0;
 	struct dirent *e;
 	DIR *dir;

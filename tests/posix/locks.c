@@ -21,7 +21,8 @@ static int lock(int fd, int cmd, short type, off_t start, off_t len)
 }
 
 /* What `call` says in a child: 0, or its errno. */
-static int in_child(int (*call)(int fd, short type, off_t start, off_t len), short type, off_t start, off_t len)
+static int in_child(int (*call)(int fd, short type, off_t start, off_t len), short type, off_t start,
+		    off_t len)
 {
 	int status = 0;
 	pid_t pid = fork();
@@ -247,7 +248,8 @@ static void test_locks_of_open_files(void)
 
 static void test_what_is_no_lock(void)
 {
-	int fd = opened(), read_only = open("f", O_RDONLY | O_CLOEXEC), write_only = open("f", O_WRONLY | O_CLOEXEC);
+	int fd = opened(), read_only = open("f", O_RDONLY | O_CLOEXEC),
+	    write_only = open("f", O_WRONLY | O_CLOEXEC);
 
 	FAILS(EBADF, lock(read_only, F_SETLK, F_WRLCK, 0, 1));
 	FAILS(EBADF, lock(write_only, F_SETLK, F_RDLCK, 0, 1));

@@ -5,7 +5,8 @@
 
 static void test_every_mode_can_be_set(void)
 {
-	static const mode_t modes[] = { 0, 0111, 0222, 0444, 0644, 0755, 0777, 01777, 02755, 04755, 07777, 06000 };
+	static const mode_t modes[] = { 0,    0111,  0222,  0444,  0644,  0755,
+					0777, 01777, 02755, 04755, 07777, 06000 };
 
 	make_file("f", 0644, "x");
 	make_dir("d", 0755);
@@ -200,8 +201,8 @@ static void test_chown_clears_set_id_bits_of_files(void)
 	static const struct {
 		mode_t before, after;
 	} cases[] = {
-		{ 06755, 0755 }, { 04755, 0755 }, { 02755, 0755 }, { 06711, 0711 }, { 01755, 01755 },
-		{ 07777, 01777 }, { 02745, 02745 }, /* locking, once: not by group execute */
+		{ 06755, 0755 },  { 04755, 0755 },  { 02755, 0755 },  { 06711, 0711 },
+		{ 01755, 01755 }, { 07777, 01777 }, { 02745, 02745 }, /* locking, once: not by group execute */
 		{ 04644, 0644 },
 	};
 

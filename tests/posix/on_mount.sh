@@ -4,7 +4,7 @@
 suite=$1
 shift
 . "$(dirname "$0")/../mount/lib.sh"
-features=user,exchange,whiteout,punch,zero,holes,direct
+features=user,exchange,whiteout,punch,zero,holes,direct,acl
 if as_root; then
 	setup allow_other
 	features=$features,root,trusted,devices

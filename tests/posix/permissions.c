@@ -13,7 +13,8 @@ static int opens(const char *path, int flags)
 }
 
 /* One class of callers, and where its bits are. */
-static const struct class {
+static const struct class
+{
 	const char *name;
 	uid_t uid;
 	gid_t gid, also;
@@ -35,8 +36,7 @@ static void test_all_modes_of_a_file(void)
 	for (unsigned c = 0; c < NCLASSES; c++) {
 		for (unsigned bits = 0; bits < 8; bits++) {
 			/* The other classes have the opposite: theirs must not count. */
-			mode_t mode = (mode_t)((0777 & ~(7U << classes[c].shift) &
-						((bits ^ 7) * 0111)) |
+			mode_t mode = (mode_t)((0777 & ~(7U << classes[c].shift) & ((bits ^ 7) * 0111)) |
 					       bits << classes[c].shift);
 			const char *who = classes[c].name;
 
@@ -65,8 +65,7 @@ static void test_all_modes_of_a_directory(void)
 	make_file("d/f", 0666, "x");
 	for (unsigned c = 0; c < NCLASSES; c++) {
 		for (unsigned bits = 0; bits < 8; bits++) {
-			mode_t mode = (mode_t)((0777 & ~(7U << classes[c].shift) &
-						((bits ^ 7) * 0111)) |
+			mode_t mode = (mode_t)((0777 & ~(7U << classes[c].shift) & ((bits ^ 7) * 0111)) |
 					       bits << classes[c].shift);
 			const char *who = classes[c].name;
 			bool search = bits & 1, change = (bits & 3) == 3;

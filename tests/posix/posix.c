@@ -44,8 +44,8 @@ bool posix_works(bool worked, int got, const char *call, const char *file, unsig
 
 bool posix_fails(bool failed, int got, int wanted, const char *call, const char *file, unsigned line)
 {
-	return tell(failed && got == wanted, file, line, "%s: %s, not %s", call,
-		    errname(failed ? got : 0), errname(wanted));
+	return tell(failed && got == wanted, file, line, "%s: %s, not %s", call, errname(failed ? got : 0),
+		    errname(wanted));
 }
 
 bool posix_same(int64_t wanted, int64_t got, const char *text, const char *file, unsigned line)
@@ -74,9 +74,10 @@ static const struct {
 	const char *name;
 	unsigned bit;
 } feature_names[] = {
-	{ "root", F_ROOT },	    { "acl", F_ACL },	      { "user", F_USER },     { "trusted", F_TRUSTED },
-	{ "tmpfile", F_TMPFILE },   { "exchange", F_EXCHANGE }, { "whiteout", F_WHITEOUT }, { "punch", F_PUNCH },
-	{ "zero", F_ZERO },	    { "devices", F_DEVICES },   { "holes", F_HOLES },	{ "direct", F_DIRECT },
+	{ "root", F_ROOT },         { "acl", F_ACL },         { "user", F_USER },
+	{ "trusted", F_TRUSTED },   { "tmpfile", F_TMPFILE }, { "exchange", F_EXCHANGE },
+	{ "whiteout", F_WHITEOUT }, { "punch", F_PUNCH },     { "zero", F_ZERO },
+	{ "devices", F_DEVICES },   { "holes", F_HOLES },     { "direct", F_DIRECT },
 	{ "handles", F_HANDLES },
 };
 
@@ -130,8 +131,9 @@ static bool knows_handles(void)
 static void find_features(void)
 {
 	/* Version 2, then user::rwx, group::r-x, other::r-x. */
-	static const unsigned char acl[] = { 2, 0, 0, 0, 1,    0,    7,	   0,	 0xff, 0xff, 0xff, 0xff, 4,    0,
-					     5, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0,	 5,    0,	 0xff, 0xff, 0xff, 0xff };
+	static const unsigned char acl[] = { 2,    0,    0, 0, 1,    0,    7,    0,    0xff, 0xff,
+					     0xff, 0xff, 4, 0, 5,    0,    0xff, 0xff, 0xff, 0xff,
+					     0x20, 0,    5, 0, 0xff, 0xff, 0xff, 0xff };
 	int fd = open("probe", O_RDWR | O_CREAT | O_CLOEXEC, 0644), other;
 	bool root = geteuid() == 0 && setresuid(ANN, ANN, 0) == 0 && setresuid(0, 0, 0) == 0;
 
@@ -164,7 +166,8 @@ static void find_features(void)
 		features |= F_HANDLES;
 	if (root && mknod("device", S_IFCHR | 0600, makedev(1, 3)) == 0)
 		features |= F_DEVICES;
-	if (mkdir("other", 0755) == 0 && renameat2(AT_FDCWD, "probe", AT_FDCWD, "other", RENAME_EXCHANGE) == 0)
+	if (mkdir("other", 0755) == 0 &&
+	    renameat2(AT_FDCWD, "probe", AT_FDCWD, "other", RENAME_EXCHANGE) == 0)
 		features |= F_EXCHANGE;
 	if (root && renameat2(AT_FDCWD, "other", AT_FDCWD, "moved", RENAME_WHITEOUT) == 0)
 		features |= F_WHITEOUT;

@@ -23,20 +23,20 @@
 /* ---- assertions ----------------------------------------------------------------------------------- */
 
 /* The call did not return -1. Gives what it returned. */
-#define WORKS(call)                                                           \
-	({                                                                    \
-		errno = 0;                                                    \
-		__auto_type got_ = (call);                                    \
-		posix_works(got_ != -1, errno, #call, __FILE__, __LINE__);    \
-		got_;                                                         \
+#define WORKS(call)                                                        \
+	({                                                                 \
+		errno = 0;                                                 \
+		__auto_type got_ = (call);                                 \
+		posix_works(got_ != -1, errno, #call, __FILE__, __LINE__); \
+		got_;                                                      \
 	})
 
 /* The call returned -1 with this errno. */
-#define FAILS(err, call)                                                              \
-	({                                                                            \
-		errno = 0;                                                            \
-		bool failed_ = (call) == -1;                                          \
-		posix_fails(failed_, errno, (err), #call, __FILE__, __LINE__);        \
+#define FAILS(err, call)                                                       \
+	({                                                                     \
+		errno = 0;                                                     \
+		bool failed_ = (call) == -1;                                   \
+		posix_fails(failed_, errno, (err), #call, __FILE__, __LINE__); \
 	})
 
 /* Two numbers are the same. */
@@ -53,10 +53,10 @@ bool posix_holds(bool held, const char *text, const char *file, unsigned line);
 /* As posix_fails(), or with `wanted` 0 as posix_works(); `what` and `path` tell which case of many it was. */
 bool posix_outcome(int result, int got, int wanted, const char *what, const char *path, const char *file,
 		   unsigned line);
-#define OUTCOME(wanted, what, path, call)                                                \
-	({                                                                               \
-		errno = 0;                                                               \
-		int result_ = (call);                                                    \
+#define OUTCOME(wanted, what, path, call)                                                    \
+	({                                                                                   \
+		errno = 0;                                                                   \
+		int result_ = (call);                                                        \
 		posix_outcome(result_, errno, (wanted), (what), (path), __FILE__, __LINE__); \
 	})
 

@@ -11,8 +11,8 @@ static int rename2(const char *from, const char *to, unsigned flags)
 
 /* What a name may be. */
 enum kind { NOTHING, FILE_, EMPTY, FULL, LINK, FIFO, KINDS };
-static const char *const kind_names[] = { "nothing", "a file", "an empty directory", "a full directory", "a symlink",
-					  "a fifo" };
+static const char *const kind_names[] = { "nothing",          "a file",    "an empty directory",
+					  "a full directory", "a symlink", "a fifo" };
 
 static void make_kind(const char *path, enum kind kind)
 {

@@ -32,7 +32,8 @@ static int file_of(size_t len, int byte)
 
 static void test_cut_and_grown_again_it_is_zero(void)
 {
-	static const size_t sizes[] = { 1, 100, 1023, 1024, 1025, 4095, 4096, 4097, 131071, 131072, 131073, 300000 };
+	static const size_t sizes[] = { 1,    100,  1023,   1024,   1025,   4095,
+					4096, 4097, 131071, 131072, 131073, 300000 };
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		size_t size = sizes[i];
@@ -105,8 +106,8 @@ static void test_the_limit_of_the_process(void)
 
 static void test_sizes_beyond_32_bits(void)
 {
-	static const off_t sizes[] = { (off_t)1 << 31, ((off_t)1 << 32) - 1, (off_t)1 << 32, ((off_t)1 << 32) + 1,
-				       (off_t)1 << 40 };
+	static const off_t sizes[] = { (off_t)1 << 31, ((off_t)1 << 32) - 1, (off_t)1 << 32,
+				       ((off_t)1 << 32) + 1, (off_t)1 << 40 };
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		int fd = file_of(10, 'x');
@@ -170,8 +171,8 @@ static void test_a_punched_hole_is_zero(void)
 {
 	static const struct {
 		off_t off, len;
-	} cases[] = { { 0, 1 },	       { 10, 100 },	 { 4096, 4096 },   { 4000, 9000 },
-		      { 131072, 4096 }, { 131000, 200 }, { 0, 262144 },	   { 299000, 5000 } };
+	} cases[] = { { 0, 1 },         { 10, 100 },     { 4096, 4096 }, { 4000, 9000 },
+		      { 131072, 4096 }, { 131000, 200 }, { 0, 262144 },  { 299000, 5000 } };
 
 	if (!need(F_PUNCH))
 		return;

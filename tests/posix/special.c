@@ -100,7 +100,7 @@ static void test_devices(void)
 	static const struct {
 		mode_t type;
 		unsigned major, minor;
-	} cases[] = { { S_IFCHR, 1, 3 },     { S_IFCHR, 1, 5 },	  { S_IFBLK, 7, 200 },
+	} cases[] = { { S_IFCHR, 1, 3 },      { S_IFCHR, 1, 5 },         { S_IFBLK, 7, 200 },
 		      { S_IFCHR, 4095, 255 }, { S_IFBLK, 254, 1048575 }, { S_IFCHR, 0, 0 } };
 	char got[4] = "xxx";
 	int fd;

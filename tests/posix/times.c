@@ -13,8 +13,14 @@ static int set_times(const char *path, time_t a_s, long a_ns, time_t m_s, long m
 static void test_times_are_kept_to_the_nanosecond(void)
 {
 	static const struct timespec cases[] = {
-		{ 0, 0 },	    { 1, 1 },		      { 1000000000, 999999999 }, { 1795390205, 123456789 },
-		{ 2147483647, 5 },  { 2147483648, 999999999 }, { 4102444800, 1 },	  { -1, 0 },
+		{ 0, 0 },
+		{ 1, 1 },
+		{ 1000000000, 999999999 },
+		{ 1795390205, 123456789 },
+		{ 2147483647, 5 },
+		{ 2147483648, 999999999 },
+		{ 4102444800, 1 },
+		{ -1, 0 },
 		{ -1000000000, 999999999 },
 	};
 
@@ -22,7 +28,8 @@ static void test_times_are_kept_to_the_nanosecond(void)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct stat st;
 
-		WORKS(set_times("f", cases[i].tv_sec, cases[i].tv_nsec, cases[i].tv_sec + 1, cases[i].tv_nsec, 0));
+		WORKS(set_times("f", cases[i].tv_sec, cases[i].tv_nsec, cases[i].tv_sec + 1, cases[i].tv_nsec,
+				0));
 		st = stat_of("f");
 		SAME(cases[i].tv_sec, st.st_atim.tv_sec);
 		SAME(cases[i].tv_nsec, st.st_atim.tv_nsec);

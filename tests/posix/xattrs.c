@@ -163,7 +163,8 @@ static void test_user_attributes_are_for_files_and_directories(void)
 	WORKS(symlink("f", "l"));
 	WORKS(mkfifo("p", 0644));
 	FAILS(EPERM, lsetxattr("l", "user.a", "x", 1, 0));
-	FAILS(ENODATA, lgetxattr("l", "user.a", NULL, 0) == -1 && errno == EPERM ? (errno = ENODATA, -1) : -1);
+	FAILS(ENODATA,
+	      lgetxattr("l", "user.a", NULL, 0) == -1 && errno == EPERM ? (errno = ENODATA, -1) : -1);
 	FAILS(EPERM, setxattr("p", "user.a", "x", 1, 0));
 	WORKS(setxattr("l", "user.a", "x", 1, 0)); /* of what it leads to */
 	SAME(1, getxattr("f", "user.a", NULL, 0));
