@@ -85,7 +85,7 @@ const struct ns_who *who_asks(fuse_req_t req, struct asker *a)
 	memset(a->comm, 0, sizeof(a->comm));
 	if (ctx->pid)
 		comm_of(mount_of(req), ctx->pid, a->comm);
-	a->who = (struct ns_who){ ctx->uid, ctx->gid, (uint32_t)ctx->pid, a->comm };
+	a->who = (struct ns_who){ ctx->uid, ctx->gid, (uint32_t)ctx->pid, a->comm, ctx->umask };
 	return &a->who;
 }
 

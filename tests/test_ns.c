@@ -583,7 +583,7 @@ static void test_rename_in_all_its_ways(void)
 				  RENAME_EXCHANGE, &gone),
 			-ENOENT);
 	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("n"),
-				  RENAME_WHITEOUT, &gone),
+				  RENAME_WHITEOUT | RENAME_EXCHANGE, &gone),
 			-EINVAL);
 	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("a"), 0, &gone), 0);
 	CU_ASSERT_EQUAL(now(&t), rev); /* none of these changed anything */
