@@ -41,22 +41,12 @@ void reply_part(fuse_req_t req, struct slice bytes, size_t size, uint64_t off)
 
 /* ---- who asks ---------------------------------------------------------------------------------- */
 
-/* Reading /proc costs more than a commit, so names are believed for a second. */
-static void comm_of(struct mount *m, pid_t pid, char out[32])
+static void read_comm(pid_t pid, char out[32])
 {
-	struct comm_slot *slot = &m->comms[(unsigned)pid % COMM_SLOTS];
-	int64_t now = ns_time_ms();
 	char path[48];
 	ssize_t n = 0;
 	int fd;
 
-	pthread_mutex_lock(&m->comm_lock);
-	if (slot->pid == pid && now - slot->read_ms < COMM_MS) {
-		memcpy(out, slot->comm, sizeof(slot->comm));
-		pthread_mutex_unlock(&m->comm_lock);
-		return;
-	}
-	pthread_mutex_unlock(&m->comm_lock);
 	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
@@ -68,10 +58,31 @@ static void comm_of(struct mount *m, pid_t pid, char out[32])
 	if (n && out[n - 1] == '\n')
 		n--;
 	out[n] = '\0';
+}
+
+/* Program and labels of a process. Reading /proc costs more than a commit, so both are believed for a second. */
+static void read_process(struct mount *m, pid_t pid, struct asker *a)
+{
+	struct comm_slot *slot = &m->comms[(unsigned)pid % COMM_SLOTS];
+	int64_t now = ns_time_ms();
+	bool known;
+
+	pthread_mutex_lock(&m->comm_lock);
+	known = slot->pid == pid && now - slot->read_ms < COMM_MS;
+	if (known) {
+		memcpy(a->comm, slot->comm, sizeof(slot->comm));
+		a->label = slot->label;
+	}
+	pthread_mutex_unlock(&m->comm_lock);
+	if (known)
+		return;
+	read_comm(pid, a->comm);
+	label_of_process(pid, &a->label);
 	pthread_mutex_lock(&m->comm_lock);
 	slot->pid = pid;
 	slot->read_ms = now;
-	memcpy(slot->comm, out, sizeof(slot->comm));
+	memcpy(slot->comm, a->comm, sizeof(slot->comm));
+	slot->label = a->label;
 	pthread_mutex_unlock(&m->comm_lock);
 }
 
@@ -79,10 +90,17 @@ const struct ns_who *who_asks(fuse_req_t req, struct asker *a)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	memset(a->comm, 0, sizeof(a->comm));
+	*a = (struct asker){ 0 };
 	if (ctx->pid)
-		comm_of(mount_of(req), ctx->pid, a->comm);
-	a->who = (struct ns_who){ ctx->uid, ctx->gid, (uint32_t)ctx->pid, a->comm };
+		read_process(mount_of(req), ctx->pid, a);
+	a->who = (struct ns_who){
+		.uid = ctx->uid,
+		.gid = ctx->gid,
+		.pid = (uint32_t)ctx->pid,
+		.comm = a->comm,
+		.session = a->label.session,
+		.message = a->label.message,
+	};
 	return &a->who;
 }
 

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "fs/label.h"
 #include "fs/mount.h"
 #include "fs/node.h"
 #include "fs/past.h"
@@ -28,6 +29,7 @@ struct comm_slot {
 	pid_t pid;
 	int64_t read_ms;
 	char comm[32];
+	struct label label;
 };
 
 struct call;
@@ -159,6 +161,7 @@ void reply_part(fuse_req_t req, struct slice bytes, size_t size, uint64_t off);
 struct asker {
 	struct ns_who who;
 	char comm[32];
+	struct label label;
 };
 
 /* Valid as long as `a`. */
