@@ -12,7 +12,7 @@
 
 static const struct kind *const kinds[] = {
 	[NODE_LIVE] = &kind_live,           [NODE_REVDIR] = &kind_revdir, [NODE_PAST_DIR] = &kind_past_dir,
-	[NODE_PAST_FILE] = &kind_past_file, [NODE_CTL] = &kind_ctl,
+	[NODE_PAST_FILE] = &kind_past_file, [NODE_CTL] = &kind_ctl,       [NODE_WATCH] = &kind_watch,
 };
 
 const struct kind *kind_of(const struct node *node)
@@ -150,7 +150,7 @@ void entry_of(struct mount *m, struct node *node, const struct ns_attr *attr, do
 {
 	*e = (struct fuse_entry_param){
 		.ino = id_of(m, node),
-		.attr_timeout = FOREVER,
+		.attr_timeout = kind_of(node)->attr_moves ? 0 : FOREVER,
 		.entry_timeout = timeout,
 	};
 	stat_of(stat_ino_of(node), attr, &e->attr);

@@ -58,6 +58,7 @@ struct mount {
 	_Atomic uint64_t nparked;  /* calls put aside, ever */
 
 	struct ctl_worker *ctl; /* fuse_ctl.c */
+	struct teller *teller;  /* fuse_watch.c */
 };
 
 /* What an open file or directory is, behind fi->fh. */
@@ -65,6 +66,7 @@ struct handle {
 	pthread_mutex_t lock;   /* directories and @ctl: guards what moves on */
 	struct ns_file *file;   /* live files */
 	bool sync;              /* O_SYNC or O_DSYNC */
+	_Atomic bool nonblock;  /* O_NONBLOCK, as fcntl(2) had it at the last read */
 	struct mvcc_view *view; /* of a past directory */
 	struct ns_dir *dir;
 	bool dir_used;
@@ -90,6 +92,10 @@ struct listed {
 struct kind {
 	/* Attributes. `attr->ino` is not looked at: stat shows node_stat_ino(). */
 	int (*getattr)(struct mount *m, struct node *node, struct ns_attr *attr);
+	bool attr_moves; /* they change by themselves: the kernel asks each time */
+
+	/* Of an open file, where that differs: what the kernel asks for when somebody seeks to the end. */
+	int (*open_getattr)(struct mount *m, struct node *node, struct handle *h, struct ns_attr *attr);
 
 	/* A directory's: the entry of `name`, with one lookup counted.               -ENOTDIR */
 	int (*lookup)(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e);
@@ -107,6 +113,9 @@ struct kind {
 		    uint64_t *out);
 	int (*readlink)(fuse_req_t req, struct node *node, struct buf *out);
 
+	/* poll(2) of an open file whose reads may wait. Replies. Takes `handle`, by which to tell of a change; it may be NULL. */
+	void (*poll)(fuse_req_t req, struct handle *h, struct fuse_pollhandle *handle);
+
 	/* Extended attributes, the names of listxattr each ended by a NUL. `has_own_xattrs`: user.mvccfs.* answers. */
 	int (*getxattr)(fuse_req_t req, struct node *node, const char *name, struct buf *out);
 	int (*listxattr)(fuse_req_t req, struct node *node, struct buf *out);
@@ -118,7 +127,7 @@ struct kind {
 	int read_only; /* the error of what would change it: -EROFS, or -EPERM */
 };
 
-extern const struct kind kind_live, kind_revdir, kind_past_dir, kind_past_file, kind_ctl;
+extern const struct kind kind_live, kind_revdir, kind_past_dir, kind_past_file, kind_ctl, kind_watch;
 
 const struct kind *kind_of(const struct node *node);
 
@@ -283,6 +292,13 @@ void waits_end(struct mount *m);
 
 int ctl_start(struct mount *m);
 void ctl_stop(struct mount *m);
+
+/* ---- fuse_watch.c -------------------------------------------------------------------------------- */
+
+void op_poll(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct fuse_pollhandle *handle);
+
+int teller_start(struct mount *m);
+void teller_stop(struct mount *m); /* answers whoever still waits; also if it was not started */
 
 /* ---- fuse_notify.c ------------------------------------------------------------------------------- */
 

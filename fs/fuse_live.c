@@ -31,6 +31,8 @@ static int live_lookup(struct mount *m, struct node *dir, const char *name, stru
 	if (reserved(m, dir, name)) {
 		if (strcmp(name, m->config->revname) == 0 && m->config->revdir != REVDIR_DISABLED)
 			return kind_entry(m, NODE_REVDIR, dir->ino, 0, NULL, NULL, FOREVER, e);
+		if (strcmp(name, "@watch") == 0)
+			return kind_entry(m, NODE_WATCH, dir->ino, 0, NULL, NULL, FOREVER, e);
 		if (at_root(dir) && strcmp(name, "@ctl") == 0)
 			return kind_entry(m, NODE_CTL, 0, 0, NULL, NULL, FOREVER, e);
 		return -ENOENT;

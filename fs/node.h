@@ -21,6 +21,7 @@ enum node_kind {
 	NODE_PAST_DIR,  /* directory `ino` at revision `rev` */
 	NODE_PAST_FILE, /* anything else, in the version that revision `rev` made */
 	NODE_CTL,       /* /@ctl */
+	NODE_WATCH,     /* D/@watch of the live directory `ino` */
 };
 
 struct node {

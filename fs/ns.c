@@ -1393,7 +1393,8 @@ static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 
 	if (!take_u8(&payload, &kind) || (kind != 'C' && kind != 'T') || !take_varint(&payload, &r.ino) ||
 	    !take_varint(&payload, &uid) || !take_varint(&payload, &gid) || !take_varint(&payload, &pid) ||
-	    !take_bytes(&payload, &comm) || !take_bytes(&payload, &session) || !take_bytes(&payload, &message))
+	    !take_bytes(&payload, &comm) || !take_bytes(&payload, &session) ||
+	    !take_bytes(&payload, &message))
 		return MVCC_ECORRUPT;
 	err = row_inode_decode(payload, &r.row);
 	if (!err)

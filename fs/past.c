@@ -271,3 +271,77 @@ int past_may_read(struct ns *ns, struct mvcc_view *view, uint64_t ino, const str
 		return -EACCES;
 	return attr.ino == NS_ROOT ? 0 : may_search(ns, attr.parent, who);
 }
+
+/* ---- who may know of a change ------------------------------------------------------------------ */
+
+/* Takes the first name off a path; false if there is none. */
+static bool take_name(struct slice *path, struct slice *name)
+{
+	size_t n = 0;
+
+	while (path->len && path->data[0] == '/')
+		*path = slice_of(path->data + 1, path->len - 1);
+	while (n < path->len && path->data[n] != '/')
+		n++;
+	*name = slice_of(path->data, n);
+	*path = slice_of(path->data + n, path->len - n);
+	return n > 0;
+}
+
+/* A name in a directory, in a view or (NULL) in the live tree. */
+static int child_of(struct ns *ns, struct mvcc_view *view, uint64_t dir, struct slice name,
+		    struct ns_attr *out)
+{
+	uint64_t ino;
+	int err;
+
+	if (!view)
+		return ns_lookup(ns, dir, name, out);
+	err = ns_at_lookup(view, dir, name, &ino);
+	return err ? err : ns_at_getattr(view, ino, out);
+}
+
+/* May all directories above `path` be searched that stand there? */
+static int may_reach(struct ns *ns, struct mvcc_view *view, struct slice path, const struct past_who *who)
+{
+	struct ns_attr attr;
+	struct slice name, last;
+	int err = view ? ns_at_getattr(view, NS_ROOT, &attr) : ns_getattr(ns, NS_ROOT, &attr);
+
+	if (err || !take_name(&path, &name))
+		return err;
+	for (;;) {
+		if (!S_ISDIR(attr.mode))
+			return 0;
+		if (!(bits_for(&attr, who) & 1))
+			return -EACCES;
+		last = name;
+		if (!take_name(&path, &name))
+			return 0;
+		err = child_of(ns, view, attr.ino, last, &attr);
+		if (err)
+			return err == -ENOENT ? 0 : err;
+	}
+}
+
+static int may_reach_at(struct mvcc *db, mvcc_rev_t rev, struct slice path, const struct past_who *who)
+{
+	struct mvcc_view *view;
+	int err = mvcc_view_open(db, rev, &view);
+
+	if (err)
+		return err == MVCC_ECOMPACTED ? -EACCES : err;
+	err = may_reach(NULL, view, path, who);
+	mvcc_view_close(view);
+	return err;
+}
+
+int past_may_know(struct ns *ns, struct mvcc *db, mvcc_rev_t rev, struct slice path,
+		  const struct past_who *who)
+{
+	int err = rev > MVCC_REV_FIRST ? may_reach_at(db, rev - 1, path, who) : 0;
+
+	if (!err)
+		err = may_reach_at(db, rev, path, who);
+	return err ? err : may_reach(ns, NULL, path, who);
+}

@@ -9,6 +9,7 @@
 #include "fs/json_bytes.h"
 #include "fs/ns.h"
 #include "fs/query.h"
+#include "fs/text.h"
 
 #include <json-c/json.h>
 
@@ -33,9 +34,6 @@ int refuse_rev(const struct query_env *env, struct buf *reply, int err, const ch
 
 /* Appends a text of less than 128 bytes: the braces and numbers between what json-c makes. */
 int put_text(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-/* "2026-11-22T22:30:05.123456789Z" */
-void format_time(int64_t ns, char out[64]);
 
 struct figure {
 	const char *key;

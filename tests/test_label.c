@@ -79,8 +79,8 @@ static void test_bytes_that_are_no_text_become_question_marks(void)
 static pid_t start_labelled(int hold[2])
 {
 	char *const argv[] = { (char[]){ "cat" }, NULL };
-	char *const envp[] = { (char[]){ "A=1" }, (char[]){ LABEL_MESSAGE "=m" }, (char[]){ LABEL_SESSION "=s" },
-			       NULL };
+	char *const envp[] = { (char[]){ "A=1" }, (char[]){ LABEL_MESSAGE "=m" },
+			       (char[]){ LABEL_SESSION "=s" }, NULL };
 	pid_t pid = fork();
 
 	if (pid == 0) {

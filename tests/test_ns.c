@@ -972,7 +972,8 @@ static void test_a_revision_tells_session_and_message_of_who_began_it(void)
 	assert_labels(t.fx->db, now(&t), "create", "agent 7", "to see");
 
 	/* The next change of the same inode has a label of its own, or none. */
-	CU_ASSERT_EQUAL_FATAL(ns_file_open(t.ns, NULL, attr.ino, NS_OPEN_WRITE, (struct ns_gone){ 0 }, &f), 0);
+	CU_ASSERT_EQUAL_FATAL(ns_file_open(t.ns, NULL, attr.ino, NS_OPEN_WRITE, (struct ns_gone){ 0 }, &f),
+			      0);
 	write_at(f, 0, "x");
 	CU_ASSERT_EQUAL(ns_file_flush(f), 0);
 	assert_labels(t.fx->db, now(&t), "write", "", "");

@@ -54,8 +54,8 @@ struct ctl_verb {
 	int (*run)(struct ctl *ctl, int argc, char **argv);
 };
 
-extern const struct ctl_verb ctl_cat, ctl_compact, ctl_log, ctl_retain, ctl_run, ctl_status, ctl_tag, ctl_untag,
-	ctl_why;
+extern const struct ctl_verb ctl_cat, ctl_compact, ctl_log, ctl_retain, ctl_run, ctl_status, ctl_tag,
+	ctl_untag, ctl_why;
 
 /* ---- options ----------------------------------------------------------------------------------- */
 

@@ -222,7 +222,8 @@ const struct ctl_verb ctl_log = {
 	.synopsis = "[-n N] [--json | -z] [PATH] [A..B]",
 	.summary = "what was changed, when and by whom",
 	.help = "Lists revisions, newest first, one a line: revision, local time, user, program, operation,\n"
-		"path, after <- the other path of a rename or link, [session] and \"message\" if it has them.\n\n"
+		"path, after <- the other path of a rename or link, [session] and \"message\" if it has "
+		"them.\n\n"
 		"  PATH           only changes of PATH and of what lies below it\n"
 		"  A..B           only revisions from A to B; either may be left out. Each is\n"
 		"                 a number, head, head~3, a tag or a time; see mvccfs(7)\n"
