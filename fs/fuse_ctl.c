@@ -165,6 +165,7 @@ static int ctl_open(fuse_req_t req, struct node *node, struct handle *h, struct 
 
 static void ctl_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off)
 {
+	char *part = NULL;
 	size_t n;
 
 	(void)node;
@@ -173,9 +174,19 @@ static void ctl_read(fuse_req_t req, struct node *node, struct handle *h, size_t
 	n = h->reply.len - h->reply_at;
 	if (n > size)
 		n = size;
-	fuse_reply_buf(req, n ? (const char *)h->reply.data + h->reply_at : NULL, n);
-	h->reply_at += n;
+	if (n)
+		part = malloc(n);
+	if (part) {
+		memcpy(part, h->reply.data + h->reply_at, n);
+		h->reply_at += n;
+	}
 	pthread_mutex_unlock(&h->lock);
+	/* Once it is answered, `h` may be gone: whoever read it may close it before we return. */
+	if (n && !part)
+		reply_err(req, -ENOMEM);
+	else
+		fuse_reply_buf(req, part, n);
+	free(part);
 }
 
 const struct kind kind_ctl = {

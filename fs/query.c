@@ -200,6 +200,7 @@ static const struct {
 	{ "status", answer_status },   { "log", answer_log },       { "tag", answer_tag },
 	{ "untag", answer_untag },     { "retag", answer_retag },   { "tags", answer_tags },
 	{ "compact", answer_compact }, { "retain", answer_retain }, { "why", answer_why },
+	{ "watch", answer_watch },
 };
 
 static int answer(const struct query_env *env, struct slice request, struct buf *reply)

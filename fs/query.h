@@ -17,6 +17,11 @@
  * one below it. Where there may be more, the reply has "next": ask again with that as `to`, and with the
  * reply's `from`, as "head" may have moved. A page may be empty and have a next, since one request looks
  * at QUERY_SCAN_MAX revisions at most. So neither side needs memory for more than a page.
+ *
+ * `watch` lists what was changed from revision `from` on (default: from the next one; a number may be still to come), oldest
+ * first, one path after the other (ns_watch.h), at most `limit`; `path` as above. The reply has "changes", and the "from"
+ * and "skip" to go on with; "more" says that asking at once gives more. So nothing is kept between requests;
+ * when to ask again is told by @watch.
  */
 #ifndef FS_QUERY_H
 #define FS_QUERY_H

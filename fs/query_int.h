@@ -22,6 +22,7 @@ int answer_retag(const struct query_env *env, struct json_object *req, struct bu
 int answer_tags(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_compact(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_retain(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_watch(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_why(const struct query_env *env, struct json_object *req, struct buf *reply);
 
 /* ---- replies --------------------------------------------------------------------------------------- */

@@ -55,7 +55,7 @@ struct ctl_verb {
 };
 
 extern const struct ctl_verb ctl_cat, ctl_compact, ctl_log, ctl_retain, ctl_run, ctl_status, ctl_tag,
-	ctl_untag, ctl_why;
+	ctl_untag, ctl_why, ctl_watch;
 
 /* ---- options ----------------------------------------------------------------------------------- */
 

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 
 static const struct ctl_verb *const verbs[] = {
-	&ctl_status, &ctl_log, &ctl_cat, &ctl_tag, &ctl_untag, &ctl_compact, &ctl_retain, &ctl_why, &ctl_run,
+	&ctl_status,  &ctl_log,    &ctl_cat, &ctl_tag, &ctl_untag,
+	&ctl_compact, &ctl_retain, &ctl_why, &ctl_run, &ctl_watch,
 };
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
 
