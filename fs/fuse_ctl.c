@@ -165,28 +165,25 @@ static int ctl_open(fuse_req_t req, struct node *node, struct handle *h, struct 
 
 static void ctl_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off)
 {
-	char *part = NULL;
+	char *data = malloc(size);
 	size_t n;
 
 	(void)node;
 	(void)off; /* a reply is read on from where the last read ended */
+	if (!data) {
+		reply_err(req, -ENOMEM);
+		return;
+	}
 	pthread_mutex_lock(&h->lock);
 	n = h->reply.len - h->reply_at;
 	if (n > size)
 		n = size;
 	if (n)
-		part = malloc(n);
-	if (part) {
-		memcpy(part, h->reply.data + h->reply_at, n);
-		h->reply_at += n;
-	}
+		memcpy(data, h->reply.data + h->reply_at, n);
+	h->reply_at += n;
 	pthread_mutex_unlock(&h->lock);
-	/* Once it is answered, `h` may be gone: whoever read it may close it before we return. */
-	if (n && !part)
-		reply_err(req, -ENOMEM);
-	else
-		fuse_reply_buf(req, part, n);
-	free(part);
+	fuse_reply_buf(req, data, n); /* last: the handle may be closed at once */
+	free(data);
 }
 
 const struct kind kind_ctl = {

@@ -11,6 +11,8 @@
  */
 #include "fs/ns_int.h"
 
+#include "mvcc/lease.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <linux/falloc.h>
@@ -299,11 +301,24 @@ static const char *message_of(const struct ns_inode *n)
 	return n->label.len ? session + strlen(session) + 1 : "";
 }
 
+/* A file whose lease has ended can take no row any more. */
+static int lease_check_locked(struct ns_inode *n)
+{
+	struct mvcc_lease lease;
+
+	if (!n->row.lease || n->gone.rev ||
+	    (!mvcc_lease_get(n->ns->db, n->row.lease, &lease) && lease.left_ms))
+		return 0;
+	return inode_lease_over_locked(n);
+}
+
 int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char *op)
 {
 	struct ns *ns = n->ns;
 	int err = inode_load_locked(n);
 
+	if (!err)
+		err = lease_check_locked(n);
 	if (err)
 		return err;
 	n->last_write_ms = ns_time_ms();
@@ -381,7 +396,58 @@ int inode_gone_locked(struct ns_inode *n, struct ns_gone gone)
 	set_gone(n, gone);
 	err = inode_load_locked(n);
 	n->row.nlink = 0;
+	n->row.lease = 0; /* what it has from now on is its own */
 	return err;
+}
+
+static int note_end(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev)
+{
+	(void)item;
+	*(mvcc_rev_t *)arg = end_rev;
+	return 0;
+}
+
+int inode_notice_locked(struct ns_inode *n)
+{
+	struct mvcc_item item = { 0 };
+	struct mvcc_view *view;
+	struct buf key = { 0 };
+	mvcc_rev_t end = 0;
+	int err;
+
+	if (n->pending || n->gone.rev)
+		return 0;
+	err = mvcc_view_open(n->ns->db, MVCC_REV_LATEST, &view);
+	if (err)
+		return err;
+	err = row_inode_key(&key, n->ino);
+	if (!err)
+		err = mvcc_get(view, slice_buf(&key), &item);
+	mvcc_item_release(&item);
+	mvcc_view_close(view);
+	if (err == -ENOENT) {
+		err = mvcc_history(n->ns->db, slice_buf(&key), note_end, &end);
+		if (!err && n->intent)
+			err = mvcc_intent_drop(n->ns->db, n->intent);
+		if (!err) {
+			n->intent = 0;
+			err = end ? inode_gone_locked(n, (struct ns_gone){ n->ino, end }) : -ENOENT;
+		}
+	}
+	buf_release(&key);
+	return err;
+}
+
+int inode_lease_over_locked(struct ns_inode *n)
+{
+	mvcc_rev_t floor = mvcc_floor(n->ns->db);
+
+	if (n->intent)
+		mvcc_intent_drop(n->ns->db, n->intent);
+	n->intent = 0;
+	/* Whichever revision removes it: at that of its row's last change it is as it was. */
+	return inode_gone_locked(
+		n, (struct ns_gone){ n->ino, (n->base.mod_rev > floor ? n->base.mod_rev : floor) + 1 });
 }
 
 int inode_names_locked(struct ns *ns, uint64_t ino)
@@ -455,13 +521,19 @@ int inode_txn_locked(struct ns_inode *n)
 
 	if (n->txn)
 		return 0;
+	err = inode_notice_locked(n);
+	if (err)
+		return err;
 	err = mvcc_txn_begin(n->ns->db, &n->txn);
+	/* Before it is put: so this is about what others do to it. */
+	if (!err && !n->pending && !n->gone.rev)
+		err = expect_exists(n->txn, n->ino);
 	if (!err && n->gone.rev)
 		err = copy_gone_rows(n, ROW_EXTENT);
 	if (!err && n->gone.rev)
 		err = copy_gone_rows(n, ROW_XATTR);
 	if (!err && n->cut != UINT64_MAX && !n->row.inlined)
-		err = content_cut(n->txn, n->ino, n->cut, NS_SIZE_MAX, &n->row.alloc);
+		err = content_cut(n->txn, n->ino, n->cut, NS_SIZE_MAX, &n->row);
 	if (err) {
 		mvcc_txn_abort(n->txn);
 		n->txn = NULL;
@@ -621,7 +693,7 @@ static int chunk_stage(struct ns_inode *n, const struct chunk *c)
 			continue;
 		err = content_place(n->txn, n->ino, from,
 				    slice_of(c->data + (size_t)first * NS_PAGE, (size_t)(to - from)),
-				    from >= n->stored_end, &n->row.alloc);
+				    from >= n->stored_end, &n->row);
 		if (n->stored_end < to)
 			n->stored_end = to;
 	}
@@ -644,7 +716,7 @@ static int inode_uninline(struct ns_inode *n)
 		struct chunk *c = chunk_find(n, 0);
 
 		if (!c || !(c->dirty & 1))
-			err = content_place(n->txn, n->ino, 0, slice_buf(&n->content), true, &n->row.alloc);
+			err = content_place(n->txn, n->ino, 0, slice_buf(&n->content), true, &n->row);
 		n->stored_end = n->content.len;
 	}
 	if (err) {
@@ -866,7 +938,7 @@ static int punch(struct ns_inode *n, uint64_t from, uint64_t to)
 	if (n->row.alloc == 0)
 		return 0;
 	err = inode_txn_locked(n);
-	return err ? err : content_cut(n->txn, n->ino, first * NS_PAGE, last * NS_PAGE, &n->row.alloc);
+	return err ? err : content_cut(n->txn, n->ino, first * NS_PAGE, last * NS_PAGE, &n->row);
 }
 
 static int truncate_locked(struct ns_inode *n, uint64_t size)
@@ -888,7 +960,7 @@ static int truncate_locked(struct ns_inode *n, uint64_t size)
 			n->content.len = (size_t)size;
 		n->row.content = slice_buf(&n->content);
 		if (!n->row.inlined && n->txn)
-			err = content_cut(n->txn, n->ino, size, NS_SIZE_MAX, &n->row.alloc);
+			err = content_cut(n->txn, n->ino, size, NS_SIZE_MAX, &n->row);
 		else if (!n->row.inlined && size < n->cut)
 			n->cut = size;
 	}
@@ -1066,7 +1138,7 @@ static int content_commit(struct ns_inode *n)
 			return (int)got;
 		err = inode_txn_locked(n);
 		if (!err && !n->row.inlined && alloc)
-			err = content_cut(n->txn, n->ino, 0, NS_SIZE_MAX, &n->row.alloc);
+			err = content_cut(n->txn, n->ino, 0, NS_SIZE_MAX, &n->row);
 		if (!err)
 			err = buf_copy(&n->content, slice_of(bytes, (size_t)got));
 		if (err)
@@ -1099,6 +1171,24 @@ static int commit_path(struct ns_inode *n, struct buf *path)
 	return err ? err : buf_put_slice(path, n->row.name);
 }
 
+/*
+ * Only we change this inode's rows, under its lock, except that it may be removed this very moment: then it is gone,
+ * as it was committed last. Else somebody changed them, or we have a bug.
+ */
+static int commit_refused(struct ns_inode *n)
+{
+	bool pending = n->pending;
+	int err;
+
+	inode_clean_locked(n);
+	err = pending ? 0 : inode_notice_locked(n);
+	if (err || n->gone.rev)
+		return err;
+	if (n->ns->opt.log)
+		n->ns->opt.log(n->ns->opt.log_arg, LOG_CRIT, "a file being written was changed by another");
+	return -EIO;
+}
+
 int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 {
 	struct mvcc_story story = {
@@ -1115,15 +1205,21 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 
 	if (!n->dirty || n->gone.rev)
 		return 0;
-	err = content_commit(n);
-	if (!err)
-		err = commit_path(n, &path);
+	err = lease_check_locked(n);
+	if (!err && n->txn)
+		err = inode_notice_locked(n);
+	if (!err && !n->gone.rev)
+		err = content_commit(n);
+	if (err || n->gone.rev)
+		return err;
+	err = commit_path(n, &path);
 	if (!err && n->pending) {
 		err = row_inode_key(&key, n->row.parent);
 		if (!err)
 			err = mvcc_txn_expect_exists(n->txn, slice_buf(&key));
 		if (!err)
-			err = put_dirent(n->txn, n->row.parent, n->row.name, n->ino, NS_TYPE_OF(n->row.mode));
+			err = put_dirent(n->txn, n->row.parent, n->row.name, n->ino, NS_TYPE_OF(n->row.mode),
+					 0);
 		if (!err)
 			err = touch_dir(n->txn, n->row.parent, n->row.btime_ns, 0);
 	}
@@ -1137,19 +1233,15 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 	story.path = slice_buf(&path);
 	err = mvcc_txn_commit(n->txn, &story, MVCC_COMMIT_KEEP, rev);
 	if (err == MVCC_ECONFLICT) {
-		/* Only we change this inode's rows, under its lock: somebody else did, or we have a bug. */
 		n->txn = NULL;
-		err = -EIO;
-		if (n->ns->opt.log)
-			n->ns->opt.log(n->ns->opt.log_arg, LOG_CRIT,
-				       "a file being written was changed by another");
+		err = commit_refused(n);
+	} else if (!err) {
+		n->txn = NULL;
 		inode_clean_locked(n);
 	}
-	if (err)
-		goto out;
-	n->txn = NULL;
-	inode_clean_locked(n);
 out:
+	if (err == MVCC_ENOLEASE) /* it has ended just now */
+		err = inode_lease_over_locked(n);
 	buf_release(&path);
 	buf_release(&key);
 	return err;

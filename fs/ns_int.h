@@ -62,14 +62,14 @@ int ns_dir_open(struct mvcc_view *view, bool own_view, uint64_t dir, struct ns_p
 /* ---- ns_content.c: file content inside a transaction ------------------------------------------- */
 
 /*
- * Each changes the extents of `ino` in `txn` and keeps `*alloc`, the bytes stored, true. Offsets at or
- * above NS_SIZE_MAX mean the end.
+ * Each changes the extents of `ino` in `txn` and keeps `row->alloc`, the bytes stored, true; what it puts has the
+ * row's lease. Offsets at or above NS_SIZE_MAX mean the end.
  */
-int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, uint64_t *alloc);
+int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, struct row_inode *row);
 
 /* Puts `bytes` (at most NS_EXTENT_MAX) at `off`. `fresh`: the caller knows that no extent is there. */
 int content_place(struct mvcc_txn *txn, uint64_t ino, uint64_t off, struct slice bytes, bool fresh,
-		  uint64_t *alloc);
+		  struct row_inode *row);
 
 /* Gives a file the size `size` by cutting or by a hole, in `row` and in the extents. `content` backs the row's. */
 int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *content,
@@ -80,7 +80,19 @@ int content_drop_rows(struct mvcc_txn *txn, uint8_t kind, uint64_t ino);
 
 /* ---- the live tree ----------------------------------------------------------------------------- */
 
-enum { NS_STRIPES = 1024, NS_BUCKETS = 4096, NS_PATHS = 1024, NS_PAGE = 4096 };
+/* A change from the side holds all stripes, and the thread sanitizer cannot follow more than 64 locks of a thread. */
+#ifdef __SANITIZE_THREAD__
+enum { NS_STRIPES = 48 };
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+enum { NS_STRIPES = 48 };
+#else
+enum { NS_STRIPES = 1024 };
+#endif
+#else
+enum { NS_STRIPES = 1024 };
+#endif
+enum { NS_BUCKETS = 4096, NS_PATHS = 1024, NS_PAGE = 4096 };
 enum { CHUNK_PAGES = NS_EXTENT_MAX / NS_PAGE };
 
 /* Dirty pages of one extent's place in a file: page i of `data` is dirty when bit i of `dirty` is set. */
@@ -206,10 +218,22 @@ int settle_name(struct ns *ns, uint64_t dir, struct slice name);
 int inode_gone_locked(struct ns_inode *n, struct ns_gone gone);
 
 /*
+ * An inode that others than the operations of this tree have removed from the store is made gone: a change from the
+ * side, or the end of a lease. Caller holds its stripe lock exclusively. 0 also if it is still there.
+ */
+int inode_notice_locked(struct ns_inode *n);
+
+/*
  * The names of an inode were changed in the store: one that is dirty takes them over, or it would put
  * the old ones back. Caller holds its stripe lock exclusively.
  */
 int inode_names_locked(struct ns *ns, uint64_t ino);
+
+/*
+ * The lease of an open file has ended, or is about to: the store deletes all the file's rows, so it is gone to whoever
+ * still has it open.
+ */
+int inode_lease_over_locked(struct ns_inode *n);
 
 /* Makes a pending inode gone that never came into a revision, and takes its name away. */
 void inode_discard_locked(struct ns_inode *n);
@@ -235,7 +259,25 @@ void paths_forget(struct ns *ns);
 int touch_dir(struct mvcc_txn *txn, uint64_t dir, int64_t now, int64_t nlink);
 
 int put_row(struct mvcc_txn *txn, uint64_t ino, const struct row_inode *row);
-int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t ino, uint8_t type);
+int expect_exists(struct mvcc_txn *txn, uint64_t ino); /* the inode's row */
+int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t ino, uint8_t type,
+	       mvcc_lease_t lease);
+int put_link(struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct slice name, mvcc_lease_t lease);
+
+/* ---- one change ------------------------------------------------------------------------------ */
+
+/* A change under way: its body fills the transaction, from the state that the transaction reads. */
+struct change {
+	struct ns *ns;
+	const struct ns_who *who;
+	const char *op;
+	struct buf path, path2; /* released by change_run() */
+	int64_t now;
+	mvcc_rev_t rev; /* of the commit */
+};
+
+/* Runs `body` in a transaction, and again when another change came in between. */
+int change_run(struct change *c, int (*body)(struct change *c, struct mvcc_txn *txn, void *arg), void *arg);
 int redo_intents(struct ns *ns);
 
 #endif

@@ -85,10 +85,10 @@ void ns_watch_skip(struct ns_watch *w, uint64_t n)
 /* Does a story of that kind name all that it changed? Its path is known unless it was promised before a kill. */
 static bool names_all(const struct mvcc_story *story)
 {
-	static const char *const ops[] = { "create",      "write",    "mkdir",   "unlink",   "rename",
-					   "rmdir",       "chmod",    "utimens", "symlink",  "link",
-					   "truncate",    "chown",    "mknod",   "exchange", "setxattr",
-					   "removexattr", "fallocate" };
+	static const char *const ops[] = { "create",      "write",     "mkdir",   "unlink",   "rename",
+					   "rmdir",       "chmod",     "utimens", "symlink",  "link",
+					   "truncate",    "chown",     "mknod",   "exchange", "setxattr",
+					   "removexattr", "fallocate", "lease" };
 
 	for (size_t i = 0; story->path.len && i < sizeof(ops) / sizeof(ops[0]); i++)
 		if (strcmp(story->op, ops[i]) == 0)

@@ -161,7 +161,7 @@ int refuse_rev(const struct query_env *env, struct buf *reply, int err, const ch
 
 /* ---- who asks ------------------------------------------------------------------------------------ */
 
-static const char *text_member(struct json_object *req, const char *key)
+const char *text_member(struct json_object *req, const char *key)
 {
 	struct json_object *member;
 
@@ -185,6 +185,20 @@ void query_story(const struct query_env *env, struct json_object *req, const cha
 	};
 }
 
+int live_walk(struct ns *ns, struct slice path, struct ns_attr *out)
+{
+	int err = ns_getattr(ns, NS_ROOT, out);
+
+	for (path = trim_front(path); !err && path.len; path = trim_front(path)) {
+		const uint8_t *end = memchr(path.data, '/', path.len);
+		size_t n = end ? (size_t)(end - path.data) : path.len;
+
+		err = S_ISDIR(out->mode) ? ns_lookup(ns, out->ino, slice_of(path.data, n), out) : -ENOTDIR;
+		path = slice_of(path.data + n, path.len - n);
+	}
+	return err;
+}
+
 void query_changed(const struct query_env *env, mvcc_rev_t rev)
 {
 	if (env->changed)
@@ -193,15 +207,33 @@ void query_changed(const struct query_env *env, mvcc_rev_t rev)
 
 /* ---- the verbs --------------------------------------------------------------------------------- */
 
+/* clang-format off */
 static const struct {
 	const char *name;
 	int (*answer)(const struct query_env *env, struct json_object *req, struct buf *reply);
 } verbs[] = {
-	{ "status", answer_status },   { "log", answer_log },       { "tag", answer_tag },
-	{ "untag", answer_untag },     { "retag", answer_retag },   { "tags", answer_tags },
-	{ "compact", answer_compact }, { "retain", answer_retain }, { "why", answer_why },
+	{ "status", answer_status },
+	{ "log", answer_log },
+	{ "tag", answer_tag },
+	{ "untag", answer_untag },
+	{ "retag", answer_retag },
+	{ "tags", answer_tags },
+	{ "compact", answer_compact },
+	{ "retain", answer_retain },
+	{ "why", answer_why },
+	{ "progress", answer_progress },
+	{ "check", answer_check },
+	{ "backup", answer_backup },
+	{ "lease", answer_lease },
+	{ "leases", answer_leases },
+	{ "lease_grant", answer_lease_grant },
+	{ "lease_keepalive", answer_lease_keepalive },
+	{ "lease_revoke", answer_lease_revoke },
+	{ "lease_attach", answer_lease_attach },
+	{ "lease_detach", answer_lease_detach },
 	{ "watch", answer_watch },
 };
+/* clang-format on */
 
 static int answer(const struct query_env *env, struct slice request, struct buf *reply)
 {

@@ -253,10 +253,10 @@ static mvcc_rev_t change_much(struct tree *t, uint64_t d, uint64_t *old)
 	CU_ASSERT_EQUAL(new_ino(t->ns, &other), 0);
 	CU_ASSERT_EQUAL_FATAL(mvcc_txn_begin(t->fx->db, &txn), 0);
 	put_inode(t, txn, f, other, d, "new");
-	CU_ASSERT_EQUAL(put_dirent(txn, d, slice_str("new"), other, NS_TYPE_OF(S_IFREG)), 0);
+	CU_ASSERT_EQUAL(put_dirent(txn, d, slice_str("new"), other, NS_TYPE_OF(S_IFREG), 0), 0);
 	CU_ASSERT_EQUAL(new_ino(t->ns, &other), 0);
 	put_inode(t, txn, g, other, d, "g");
-	CU_ASSERT_EQUAL(put_dirent(txn, d, slice_str("g"), other, NS_TYPE_OF(S_IFREG)), 0);
+	CU_ASSERT_EQUAL(put_dirent(txn, d, slice_str("g"), other, NS_TYPE_OF(S_IFREG), 0), 0);
 	del_inode(txn, g);
 	put_inode(t, txn, h, h, 0, NULL);
 	put_inode(t, txn, d, d, 0, NULL);

@@ -8,10 +8,25 @@
 
 #include <stdlib.h>
 
+/* clang-format off */
 static const struct ctl_verb *const verbs[] = {
-	&ctl_status,  &ctl_log,    &ctl_cat, &ctl_tag, &ctl_untag,
-	&ctl_compact, &ctl_retain, &ctl_why, &ctl_run, &ctl_watch,
+	&ctl_status,
+	&ctl_log,
+	&ctl_ls,
+	&ctl_cat,
+	&ctl_tag,
+	&ctl_untag,
+	&ctl_compact,
+	&ctl_retain,
+	&ctl_why,
+	&ctl_run,
+	&ctl_watch,
+	&ctl_lease,
+	&ctl_check,
+	&ctl_backup,
+	&ctl_restore_db,
 };
+/* clang-format on */
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
 
 static void print_help(void)
