@@ -77,9 +77,13 @@ round_edit() {
 	done
 }
 
+more() {
+	if [ "$seconds" -gt 0 ]; then [ $SECONDS -lt "$seconds" ]; else [ $n -lt "$rounds" ]; fi
+}
+
 n=0
 SECONDS=0
-while [ "$seconds" -gt 0 ] && [ $SECONDS -lt "$seconds" ] || [ "$seconds" -eq 0 ] && [ $n -lt "$rounds" ]; do
+while more; do
 	n=$((n + 1))
 	"round_$kind" $n
 done
