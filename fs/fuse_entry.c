@@ -16,6 +16,7 @@ static const struct kind *const kinds[] = {
 	[NODE_CTL] = &kind_ctl,           [NODE_TAGDIR] = &kind_tagdir,
 	[NODE_TAG] = &kind_tag,           [NODE_HISTDIR] = &kind_histdir,
 	[NODE_HISTORY] = &kind_history,   [NODE_STATUS] = &kind_status,
+	[NODE_WATCH] = &kind_watch,
 };
 
 const struct kind *kind_of(const struct node *node)
@@ -44,22 +45,12 @@ void reply_part(fuse_req_t req, struct slice bytes, size_t size, uint64_t off)
 
 /* ---- who asks ---------------------------------------------------------------------------------- */
 
-/* Reading /proc costs more than a commit, so names are believed for a second. */
-static void comm_of(struct mount *m, pid_t pid, char out[32])
+static void read_comm(pid_t pid, char out[32])
 {
-	struct comm_slot *slot = &m->comms[(unsigned)pid % COMM_SLOTS];
-	int64_t now = ns_time_ms();
 	char path[48];
 	ssize_t n = 0;
 	int fd;
 
-	pthread_mutex_lock(&m->comm_lock);
-	if (slot->pid == pid && now - slot->read_ms < COMM_MS) {
-		memcpy(out, slot->comm, sizeof(slot->comm));
-		pthread_mutex_unlock(&m->comm_lock);
-		return;
-	}
-	pthread_mutex_unlock(&m->comm_lock);
 	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
@@ -71,10 +62,31 @@ static void comm_of(struct mount *m, pid_t pid, char out[32])
 	if (n && out[n - 1] == '\n')
 		n--;
 	out[n] = '\0';
+}
+
+/* Program and labels of a process. Reading /proc costs more than a commit, so both are believed for a second. */
+static void read_process(struct mount *m, pid_t pid, struct asker *a)
+{
+	struct comm_slot *slot = &m->comms[(unsigned)pid % COMM_SLOTS];
+	int64_t now = ns_time_ms();
+	bool known;
+
+	pthread_mutex_lock(&m->comm_lock);
+	known = slot->pid == pid && now - slot->read_ms < COMM_MS;
+	if (known) {
+		memcpy(a->comm, slot->comm, sizeof(slot->comm));
+		a->label = slot->label;
+	}
+	pthread_mutex_unlock(&m->comm_lock);
+	if (known)
+		return;
+	read_comm(pid, a->comm);
+	label_of_process(pid, &a->label);
 	pthread_mutex_lock(&m->comm_lock);
 	slot->pid = pid;
 	slot->read_ms = now;
-	memcpy(slot->comm, out, sizeof(slot->comm));
+	memcpy(slot->comm, a->comm, sizeof(slot->comm));
+	slot->label = a->label;
 	pthread_mutex_unlock(&m->comm_lock);
 }
 
@@ -82,10 +94,18 @@ const struct ns_who *who_asks(fuse_req_t req, struct asker *a)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	memset(a->comm, 0, sizeof(a->comm));
+	*a = (struct asker){ 0 };
 	if (ctx->pid)
-		comm_of(mount_of(req), ctx->pid, a->comm);
-	a->who = (struct ns_who){ ctx->uid, ctx->gid, (uint32_t)ctx->pid, a->comm, ctx->umask };
+		read_process(mount_of(req), ctx->pid, a);
+	a->who = (struct ns_who){
+		.uid = ctx->uid,
+		.gid = ctx->gid,
+		.pid = (uint32_t)ctx->pid,
+		.comm = a->comm,
+		.umask = ctx->umask,
+		.session = a->label.session,
+		.message = a->label.message,
+	};
 	return &a->who;
 }
 
@@ -135,8 +155,8 @@ void entry_of(struct mount *m, struct node *node, const struct ns_attr *attr, do
 {
 	*e = (struct fuse_entry_param){
 		.ino = id_of(m, node),
-		.attr_timeout = kind_of(node)->fleeting ? 0 : FOREVER,
-		.entry_timeout = kind_of(node)->fleeting ? 0 : timeout,
+		.attr_timeout = kind_of(node)->attr_moves ? 0 : FOREVER,
+		.entry_timeout = timeout,
 	};
 	stat_of(stat_ino_of(node), attr, &e->attr);
 }
@@ -194,8 +214,8 @@ static const struct {
 	enum node_kind kind;
 	bool everywhere;
 } own_names[] = {
-	{ NULL, NODE_REVDIR, true },       { "@history", NODE_HISTDIR, true }, { "@tag", NODE_TAGDIR, false },
-	{ "@status", NODE_STATUS, false }, { "@ctl", NODE_CTL, false },
+	{ NULL, NODE_REVDIR, true },    { "@history", NODE_HISTDIR, true }, { "@watch", NODE_WATCH, true },
+	{ "@tag", NODE_TAGDIR, false }, { "@status", NODE_STATUS, false },  { "@ctl", NODE_CTL, false },
 };
 
 const char *own_name(struct mount *m, const struct node *dir, unsigned i, enum node_kind *kind, uint64_t *ino)
@@ -211,8 +231,6 @@ const char *own_name(struct mount *m, const struct node *dir, unsigned i, enum n
 
 bool reserved(struct mount *m, const struct node *dir, const char *name)
 {
-	/* Kept, though they mean something elsewhere, or will some day. */
-	static const char *const kept[] = { "@watch", "@txn" };
 	enum node_kind kind;
 	const char *own;
 	uint64_t ino;
@@ -220,7 +238,7 @@ bool reserved(struct mount *m, const struct node *dir, const char *name)
 	for (unsigned i = 0; (own = own_name(m, dir, i, &kind, &ino)); i++)
 		if (strcmp(name, own) == 0)
 			return true;
-	return strcmp(name, kept[0]) == 0 || (dir->ino == NS_ROOT && strcmp(name, kept[1]) == 0);
+	return dir->ino == NS_ROOT && strcmp(name, "@txn") == 0;
 }
 
 int lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e)

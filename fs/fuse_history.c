@@ -122,7 +122,7 @@ const struct kind kind_histdir = {
 	.lookup = histdir_lookup,
 	.opendir = histdir_opendir,
 	.list = histdir_list,
-	.fleeting = true,
+	.attr_moves = true,
 	.read_only = -EROFS,
 };
 
@@ -219,6 +219,6 @@ const struct kind kind_history = {
 	.lookup = history_lookup,
 	.opendir = history_opendir,
 	.list = history_list,
-	.fleeting = true,
+	.attr_moves = true,
 	.read_only = -EROFS,
 };

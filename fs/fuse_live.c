@@ -68,7 +68,9 @@ static int live_list(struct mount *m, struct node *dir, struct handle *h, uint64
 		if (pos-- == 0) {
 			snprintf(out->name, sizeof(out->name), "%s", own);
 			out->ino = node_stat_ino(kind, ino, 0);
-			out->type = NS_TYPE_OF(kind == NODE_CTL || kind == NODE_STATUS ? S_IFREG : S_IFDIR);
+			out->type = NS_TYPE_OF(kind == NODE_CTL || kind == NODE_STATUS || kind == NODE_WATCH ?
+						       S_IFREG :
+						       S_IFDIR);
 			return 1;
 		}
 	}
@@ -90,18 +92,21 @@ static int live_open(fuse_req_t req, struct node *node, struct handle *h, struct
 	unsigned how = (fi->flags & O_ACCMODE) == O_RDONLY ? NS_OPEN_READ : NS_OPEN_WRITE;
 	struct ns_gone gone = node_gone(&m->nodes, node);
 	struct asker asker;
+	const struct ns_who *who = NULL;
 	int err;
 
 	fi->keep_cache = 1;
 	fi->noflush = how == NS_OPEN_READ;
 	if (fi->flags & O_TRUNC)
 		how |= NS_OPEN_TRUNC;
-	err = ns_file_open(m->ns, who_asks(req, &asker), node->ino, how, gone, &h->file);
+	if (how & NS_OPEN_TRUNC)
+		who = who_asks(req, &asker);
+	err = ns_file_open(m->ns, who, node->ino, how, gone, &h->file);
 	if (err != -ENOENT || gone.rev)
 		return err;
 	/* It went between the two: as live_getattr() has it. */
 	gone = node_gone(&m->nodes, node);
-	return gone.rev ? ns_file_open(m->ns, &asker.who, node->ino, how, gone, &h->file) : -ESTALE;
+	return gone.rev ? ns_file_open(m->ns, who, node->ino, how, gone, &h->file) : -ESTALE;
 }
 
 static void live_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off)

@@ -199,17 +199,21 @@ int mount_serve(const struct mount_config *config)
 		goto out;
 	err = work_init(m);
 	if (!err)
+		err = teller_start(m);
+	if (!err)
 		err = session_new(m);
 	if (!err) {
 		err = fuse_session_mount(m->session, config->mountpoint) ? -EIO : 0;
 		if (!err) {
 			err = serve(m);
 			work_end(m);
+			teller_stop(m);
 			fuse_session_unmount(m->session);
 		}
 		fuse_session_destroy(m->session);
 	}
 	work_end(m);
+	teller_stop(m);
 	node_table_release(&m->nodes);
 out:
 	if (m->db_fd >= 0)

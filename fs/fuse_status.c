@@ -52,6 +52,6 @@ const struct kind kind_status = {
 	.getattr = status_getattr,
 	.open = status_open,
 	.read = status_read,
-	.fleeting = true,
+	.attr_moves = true,
 	.read_only = -EPERM,
 };

@@ -56,7 +56,7 @@ static int tag_readlink(fuse_req_t req, struct node *node, struct buf *out)
 const struct kind kind_tag = {
 	.getattr = tag_getattr,
 	.readlink = tag_readlink,
-	.fleeting = true,
+	.attr_moves = true,
 	.read_only = -EPERM,
 };
 

@@ -27,6 +27,7 @@ enum node_kind {
 	NODE_HISTDIR,   /* D/@history of the live directory `ino` */
 	NODE_HISTORY,   /* D/@history/NAME */
 	NODE_STATUS,    /* /@status */
+	NODE_WATCH,     /* D/@watch of the live directory `ino` */
 };
 
 struct node {

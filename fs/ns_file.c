@@ -94,6 +94,7 @@ static void inode_free(struct ns_inode *n)
 	mvcc_txn_abort(n->txn);
 	buf_release(&n->name);
 	buf_release(&n->content);
+	buf_release(&n->label);
 	free(n);
 }
 
@@ -276,6 +277,31 @@ void inode_attr(const struct ns_inode *n, struct ns_attr *out)
 		out->nlink = 0;
 }
 
+static int set_label(struct ns_inode *n, const struct ns_who *who)
+{
+	const char *session = who->session ? who->session : "", *message = who->message ? who->message : "";
+	int err = 0;
+
+	buf_clear(&n->label);
+	if (*session || *message)
+		err = buf_put(&n->label, session, strlen(session) + 1);
+	if (!err && n->label.len)
+		err = buf_put(&n->label, message, strlen(message) + 1);
+	return err;
+}
+
+static const char *session_of(const struct ns_inode *n)
+{
+	return n->label.len ? (const char *)n->label.data : "";
+}
+
+static const char *message_of(const struct ns_inode *n)
+{
+	const char *session = session_of(n);
+
+	return n->label.len ? session + strlen(session) + 1 : "";
+}
+
 /* A file whose lease has ended can take no row any more. */
 static int lease_check_locked(struct ns_inode *n)
 {
@@ -299,6 +325,9 @@ int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char 
 	n->last_write_ms = ns_time_ms();
 	if (n->dirty)
 		return 0;
+	err = set_label(n, who);
+	if (err)
+		return err;
 	n->first_dirty_ms = n->last_write_ms;
 	n->uid = who->uid;
 	n->gid = who->gid;
@@ -1192,7 +1221,14 @@ static int commit_refused(struct ns_inode *n)
 
 int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 {
-	struct mvcc_story story = { .uid = n->uid, .gid = n->gid, .pid = n->pid, .comm = n->comm };
+	struct mvcc_story story = {
+		.uid = n->uid,
+		.gid = n->gid,
+		.pid = n->pid,
+		.comm = n->comm,
+		.session = session_of(n),
+		.message = message_of(n),
+	};
 	struct buf path = { 0 };
 	struct buf key = { 0 };
 	int err;
@@ -1477,6 +1513,10 @@ static int intent_put(struct ns_inode *n)
 		err = buf_put_varint(&payload, n->pid);
 	if (!err)
 		err = buf_put_bytes(&payload, slice_str(n->comm));
+	if (!err)
+		err = buf_put_bytes(&payload, slice_str(session_of(n)));
+	if (!err)
+		err = buf_put_bytes(&payload, slice_str(message_of(n)));
 	if (!err)
 		err = row_inode_encode(&row, &empty);
 	if (!err)

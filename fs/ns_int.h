@@ -142,6 +142,7 @@ struct ns_inode {
 	_Atomic int64_t first_dirty_ms, last_write_ms;
 	uint32_t uid, gid, pid; /* who made it dirty */
 	char comm[32];
+	struct buf label; /* and for what: session, NUL, message, NUL; empty: neither */
 	const char *op;
 };
 

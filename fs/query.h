@@ -32,6 +32,10 @@
  *	progress {task}                  of a request that has that number as its "task": is it "running", at "what", "done"
  *
  * One that makes a revision takes its labels, "session" and "message".
+ * `watch` lists what was changed from revision `from` on (default: from the next one; a number may be still to come), oldest
+ * first, one path after the other (ns_watch.h), at most `limit`; `path` as above. The reply has "changes", and the "from"
+ * and "skip" to go on with; "more" says that asking at once gives more. So nothing is kept between requests;
+ * when to ask again is told by @watch.
  */
 #ifndef FS_QUERY_H
 #define FS_QUERY_H
