@@ -1462,19 +1462,22 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	n->row.atime_ns = n->row.mtime_ns = n->row.ctime_ns = n->row.btime_ns = ns_time_ns();
 	n->base = (struct mvcc_item){ 0 };
 	n->loaded = true;
+	err = inode_dirty_locked(n, who, "create");
+	if (err)
+		goto out;
+	pending_add(n);
 	if (access.len) {
 		err = inode_txn_locked(n);
 		if (!err)
 			err = put_acl(n->txn, ino, ACL_ACCESS, slice_buf(&access), 0);
 		n->acl_only = true;
 	}
-	if (!err)
-		err = inode_dirty_locked(n, who, "create");
-	if (err)
+	if (err) {
+		inode_clean_locked(n);
 		goto out;
+	}
 	n->opens++;
 	n->writers++;
-	pending_add(n);
 	inode_attr(n, attr);
 	*out = f;
 	f = NULL;

@@ -38,7 +38,6 @@ shows one "$(TZ=XXX-5:30 date -d "@$one" +%FT%T%:z)"
 shows one "$(date -d "@$one" +@GMT-%Y.%m.%d-%H.%M.%S)"
 shows two head
 shows two HEAD
-shows two now
 shows two today
 shows two -0s
 shows two 2999-12-31
