@@ -426,4 +426,5 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.create = op_create,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
+	.copy_file_range = op_copy_file_range,
 };
