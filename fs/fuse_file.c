@@ -243,6 +243,58 @@ void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t off, off_t len,
 			  ns_file_allocate(file, who_asks(req, &asker), mode, (uint64_t)off, (uint64_t)len));
 }
 
+/* What is copied: a live file, or one of the past, which the caller has open and so may read. */
+static int copy_source(const struct node *node, const struct handle *h, struct ns_copy *copy)
+{
+	copy->from = h->file;
+	copy->ino = node->ino;
+	copy->rev = node->rev;
+	return h->file || node->kind == NODE_PAST_FILE ? 0 : -EXDEV;
+}
+
+static void run_copy(struct call *c)
+{
+	struct handle *h = handle_of(&c->fi);
+	struct asker asker;
+	uint64_t copied = 0;
+	mvcc_rev_t rev = 0;
+	int err = ns_file_copy(&c->copy, who_asks(c->req, &asker), &copied);
+
+	if (!err && h->sync && copied)
+		err = ns_file_commit(h->file, &rev);
+	if (err)
+		reply_err(c->req, err);
+	else if (h->sync && copied)
+		reply_when_synced(c->req, rev, copied);
+	else
+		fuse_reply_write(c->req, copied);
+}
+
+/* With EXDEV the kernel reads and writes the bytes itself. */
+void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *in_fi,
+			fuse_ino_t out, off_t out_off, struct fuse_file_info *out_fi, size_t len, int flags)
+{
+	struct handle *to = handle_of(out_fi);
+	struct call c = {
+		.run = run_copy,
+		.req = req,
+		.node = node_of(req, out),
+		.fi = *out_fi,
+		.copy = { .off = (uint64_t)in_off, .to = to->file, .to_off = (uint64_t)out_off, .len = len },
+	};
+	int err = copy_source(node_of(req, in), handle_of(in_fi), &c.copy);
+
+	(void)flags;
+	if (!err && !to->file)
+		err = kind_of(c.node)->write ? -EXDEV : kind_of(c.node)->read_only;
+	if (err)
+		reply_err(req, err);
+	else if (to->sync)
+		dispatch(&c);
+	else
+		run_copy(&c); /* commits nothing: needs no room in the ring */
+}
+
 void op_lseek(fuse_req_t req, fuse_ino_t id, off_t off, int whence, struct fuse_file_info *fi)
 {
 	struct node *node = node_of(req, id);

@@ -242,6 +242,27 @@ int ns_file_write(struct ns_file *f, const struct ns_who *who, uint64_t off, con
 
 /* `mode`: 0, or FALLOC_FL_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE as fallocate(2); others -EOPNOTSUPP. */
 int ns_file_allocate(struct ns_file *f, const struct ns_who *who, int mode, uint64_t off, uint64_t len);
+
+/*
+ * Copies bytes without reading them: what is stored of them is shared. From the live file `from`, or where that is NULL from
+ * inode `ino` as a view of the revision `rev` has it, at `off`; to `to`. `*copied` is how many of the `len` were, at
+ * most NS_COPY_MAX and never beyond the end of the source.
+ *
+ * -EXDEV when these bytes cannot be shared (they are few, are not aligned to 4 KiB in the target, are being
+ * written, or ...): then they have to be read and written. MVCC_ECOMPACTED.
+ */
+#define NS_COPY_MAX ((uint64_t)64 << 20)
+struct ns_copy {
+	struct ns_file *from;
+	uint64_t ino;
+	mvcc_rev_t rev;
+	uint64_t off;
+	struct ns_file *to;
+	uint64_t to_off;
+	uint64_t len;
+};
+int ns_file_copy(const struct ns_copy *copy, const struct ns_who *who, uint64_t *copied);
+
 int ns_file_seek(struct ns_file *f, uint64_t off, int whence, uint64_t *out);
 
 /*

@@ -92,6 +92,7 @@ static void inode_free(struct ns_inode *n)
 	chunks_drop(n);
 	free(n->chunks);
 	mvcc_txn_abort(n->txn);
+	mvcc_view_close(n->lender);
 	buf_release(&n->name);
 	buf_release(&n->content);
 	buf_release(&n->label);
@@ -376,6 +377,8 @@ void inode_clean_locked(struct ns_inode *n)
 	chunks_drop(n);
 	mvcc_txn_abort(n->txn);
 	n->txn = NULL;
+	mvcc_view_close(n->lender);
+	n->lender = NULL;
 	n->loaded = false;
 	n->intent = 0;
 	n->intent_stale = false;
@@ -1058,6 +1061,149 @@ out:
 	pthread_rwlock_unlock(lock);
 	return err;
 }
+
+/* ---- copying by sharing ------------------------------------------------------------------------ */
+
+/* Where copied bytes are, and how many there are up to the end of the file. */
+struct source {
+	struct mvcc_view *view;
+	uint64_t ino, size;
+	bool inlined;
+};
+
+/*
+ * The source as it is committed; of a live file that is not possible while it is being written. Caller holds its stripe
+ * lock if it is live.
+ */
+static int source_open(struct ns *ns, const struct ns_copy *copy, struct source *src)
+{
+	const struct ns_inode *from = copy->from ? copy->from->inode : NULL;
+	struct held_row held = { 0 };
+	int err;
+
+	if (from && (from->dirty || from->gone.rev))
+		return -EXDEV;
+	src->ino = from ? from->ino : copy->ino;
+	err = mvcc_view_open(ns->db, from ? MVCC_REV_LATEST : copy->rev, &src->view);
+	if (!err)
+		err = src_row((struct ns_src){ .view = src->view }, src->ino, &held);
+	src->size = held.row.size;
+	src->inlined = held.row.inlined;
+	held_row_release(&held);
+	return err;
+}
+
+/* Takes away what is at [from, to), whole pages or up to the end: the transaction may put extents there. */
+static int clear_for_extents(struct ns_inode *n, uint64_t from, uint64_t to)
+{
+	int err = inode_uninline(n);
+
+	if (!err)
+		err = inode_txn_locked(n);
+	if (err)
+		return err;
+	pages_drop(n, from / NS_PAGE, (to + NS_PAGE - 1) / NS_PAGE);
+	return from < n->stored_end ? content_cut(n->txn, n->ino, from, to, &n->row) : 0;
+}
+
+/*
+ * What a past revision has may go when nobody looks at it: so a view stays open until the commit. One is enough, as a
+ * target with several sources is rare.
+ */
+static int lend(struct ns_inode *n, const struct ns_copy *copy, struct source *src)
+{
+	if (copy->from || (n->lender && mvcc_view_rev(n->lender) == copy->rev))
+		return 0;
+	if (n->lender)
+		return -EXDEV;
+	n->lender = src->view;
+	src->view = NULL;
+	return 0;
+}
+
+static int share_locked(struct ns_inode *n, const struct ns_copy *copy, const struct ns_who *who,
+			struct source *src, uint64_t len)
+{
+	uint64_t end = copy->to_off + len;
+	struct ns_src rows;
+	int err = inode_dirty_locked(n, who, "write");
+
+	if (!err)
+		err = lend(n, copy, src);
+	if (!err)
+		err = clear_for_extents(n, copy->to_off,
+					end); /* from here on it cannot be refused any more */
+	rows = (struct ns_src){ .view = src->view ? src->view : n->lender };
+	if (!err)
+		err = content_share(n->txn, rows, src->ino, copy->off, n->ino, copy->to_off, len, &n->row);
+	if (err)
+		return err;
+	if (n->stored_end < end)
+		n->stored_end = end;
+	if (n->row.size < end)
+		n->row.size = end;
+	touch_data(n);
+	return 0;
+}
+
+/* How many of the bytes can be shared: those up to the last whole page, or all if they end the target. */
+static uint64_t shareable(const struct ns_copy *copy, const struct source *src, uint64_t target_size)
+{
+	uint64_t len = copy->len < NS_COPY_MAX ? copy->len : NS_COPY_MAX;
+
+	if (copy->off >= src->size)
+		return 0;
+	if (len > src->size - copy->off)
+		len = src->size - copy->off;
+	if (copy->to_off + len < target_size)
+		len -= (copy->to_off + len) % NS_PAGE;
+	return len;
+}
+
+static int copy_locked(struct ns_inode *n, const struct ns_copy *copy, const struct ns_who *who,
+		       uint64_t *copied)
+{
+	struct source src = { 0 };
+	uint64_t len = 0;
+	int err = source_open(n->ns, copy, &src);
+
+	if (!err)
+		err = inode_load_locked(n);
+	if (!err) {
+		len = shareable(copy, &src, n->row.size);
+		if (copy->off < src.size && (src.inlined || len < NS_PAGE))
+			err = -EXDEV;
+	}
+	if (!err && len)
+		err = share_locked(n, copy, who, &src, len);
+	if (!n->dirty && !n->gone.rev)
+		n->loaded = false;
+	mvcc_view_close(src.view);
+	if (!err)
+		*copied = len;
+	return err;
+}
+
+int ns_file_copy(const struct ns_copy *copy, const struct ns_who *who, uint64_t *copied)
+{
+	struct ns_inode *n = copy->to->inode;
+	uint64_t inos[2] = { n->ino, copy->from ? copy->from->inode->ino : n->ino };
+	struct lock_set locks;
+	int err;
+
+	if (copy->off > NS_SIZE_MAX || copy->len > NS_SIZE_MAX - copy->off)
+		return -EINVAL;
+	if (copy->to_off > NS_SIZE_MAX || copy->len > NS_SIZE_MAX - copy->to_off)
+		return -EFBIG;
+	if (copy->to_off % NS_PAGE || (copy->from && copy->from->inode == n))
+		return -EXDEV;
+	lock_set(n->ns, &locks, inos, 2);
+	err = copy_locked(n, copy, who, copied);
+	unlock_set(n->ns, &locks);
+	return err;
+}
+
+/* ---- holes ------------------------------------------------------------------------------------- */
 
 /* The first dirty data at or after `off`: true with its bounds. */
 static bool next_dirty(const struct ns_inode *n, uint64_t off, uint64_t *start, uint64_t *end)

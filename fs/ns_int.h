@@ -71,6 +71,13 @@ int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, 
 int content_place(struct mvcc_txn *txn, uint64_t ino, uint64_t off, struct slice bytes, bool fresh,
 		  struct row_inode *row);
 
+/*
+ * Gives `ino` at `to` what `src` has as `from_ino` at `from`, `len` bytes: the extents share the blobs, and holes stay
+ * holes. No extent may be there yet.
+ */
+int content_share(struct mvcc_txn *txn, struct ns_src src, uint64_t from_ino, uint64_t from, uint64_t ino,
+		  uint64_t to, uint64_t len, struct row_inode *row);
+
 /* Gives a file the size `size` by cutting or by a hole, in `row` and in the extents. `content` backs the row's. */
 int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *content,
 		   uint64_t size);
@@ -132,6 +139,8 @@ struct ns_inode {
 	struct buf name, content; /* back row.name and row.content */
 	struct mvcc_item base;    /* header of the committed row: only mod_rev, create_rev, version are set */
 	struct mvcc_txn *txn;
+	struct mvcc_view
+		*lender; /* of a past revision whose blobs `txn` refers to: they stay until it commits */
 	uint64_t cut;
 	uint64_t stored_end;  /* no extent lies at or above it */
 	struct chunk *chunks; /* sorted by index */
