@@ -263,7 +263,7 @@ int touch_dir(struct mvcc_txn *txn, uint64_t dir, int64_t now, int64_t nlink)
 	return err;
 }
 
-static int expect_exists(struct mvcc_txn *txn, uint64_t ino)
+int expect_exists(struct mvcc_txn *txn, uint64_t ino)
 {
 	struct buf key = { 0 };
 	int err = row_inode_key(&key, ino);

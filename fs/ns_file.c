@@ -383,6 +383,44 @@ int inode_lease_over_locked(struct ns_inode *n)
 		n, (struct ns_gone){ n->ino, (n->base.mod_rev > floor ? n->base.mod_rev : floor) + 1 });
 }
 
+static int note_end(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev)
+{
+	(void)item;
+	*(mvcc_rev_t *)arg = end_rev;
+	return 0;
+}
+
+int inode_notice_locked(struct ns_inode *n)
+{
+	struct mvcc_item item = { 0 };
+	struct mvcc_view *view;
+	struct buf key = { 0 };
+	mvcc_rev_t end = 0;
+	int err;
+
+	if (n->pending || n->gone.rev)
+		return 0;
+	err = mvcc_view_open(n->ns->db, MVCC_REV_LATEST, &view);
+	if (err)
+		return err;
+	err = row_inode_key(&key, n->ino);
+	if (!err)
+		err = mvcc_get(view, slice_buf(&key), &item);
+	mvcc_item_release(&item);
+	mvcc_view_close(view);
+	if (err == -ENOENT) {
+		err = mvcc_history(n->ns->db, slice_buf(&key), note_end, &end);
+		if (!err && n->intent)
+			err = mvcc_intent_drop(n->ns->db, n->intent);
+		if (!err) {
+			n->intent = 0;
+			err = end ? inode_gone_locked(n, (struct ns_gone){ n->ino, end }) : -ENOENT;
+		}
+	}
+	buf_release(&key);
+	return err;
+}
+
 int inode_names_locked(struct ns *ns, uint64_t ino)
 {
 	struct ns_inode *n = ino ? inode_find(ns, ino) : NULL;
@@ -454,7 +492,13 @@ int inode_txn_locked(struct ns_inode *n)
 
 	if (n->txn)
 		return 0;
+	err = inode_notice_locked(n);
+	if (err)
+		return err;
 	err = mvcc_txn_begin(n->ns->db, &n->txn);
+	/* Before it is put: so this is about what others do to it. */
+	if (!err && !n->pending && !n->gone.rev)
+		err = expect_exists(n->txn, n->ino);
 	if (!err && n->gone.rev)
 		err = copy_gone_rows(n, ROW_EXTENT);
 	if (!err && n->gone.rev)
@@ -1098,6 +1142,24 @@ static int commit_path(struct ns_inode *n, struct buf *path)
 	return err ? err : buf_put_slice(path, n->row.name);
 }
 
+/*
+ * Only we change this inode's rows, under its lock, except that it may be removed this very moment: then it is gone,
+ * as it was committed last. Else somebody changed them, or we have a bug.
+ */
+static int commit_refused(struct ns_inode *n)
+{
+	bool pending = n->pending;
+	int err;
+
+	inode_clean_locked(n);
+	err = pending ? 0 : inode_notice_locked(n);
+	if (err || n->gone.rev)
+		return err;
+	if (n->ns->opt.log)
+		n->ns->opt.log(n->ns->opt.log_arg, LOG_CRIT, "a file being written was changed by another");
+	return -EIO;
+}
+
 int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 {
 	struct mvcc_story story = { .uid = n->uid, .gid = n->gid, .pid = n->pid, .comm = n->comm };
@@ -1108,11 +1170,13 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 	if (!n->dirty || n->gone.rev)
 		return 0;
 	err = lease_check_locked(n);
+	if (!err && !n->gone.rev && n->txn)
+		err = inode_notice_locked(n);
+	if (!err && !n->gone.rev)
+		err = content_commit(n);
 	if (err || n->gone.rev)
 		return err;
-	err = content_commit(n);
-	if (!err)
-		err = commit_path(n, &path);
+	err = commit_path(n, &path);
 	if (!err && n->pending) {
 		err = row_inode_key(&key, n->row.parent);
 		if (!err)
@@ -1133,18 +1197,12 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 	story.path = slice_buf(&path);
 	err = mvcc_txn_commit(n->txn, &story, MVCC_COMMIT_KEEP, rev);
 	if (err == MVCC_ECONFLICT) {
-		/* Only we change this inode's rows, under its lock: somebody else did, or we have a bug. */
 		n->txn = NULL;
-		err = -EIO;
-		if (n->ns->opt.log)
-			n->ns->opt.log(n->ns->opt.log_arg, LOG_CRIT,
-				       "a file being written was changed by another");
+		err = commit_refused(n);
+	} else if (!err) {
+		n->txn = NULL;
 		inode_clean_locked(n);
 	}
-	if (err)
-		goto out;
-	n->txn = NULL;
-	inode_clean_locked(n);
 out:
 	if (err == MVCC_ENOLEASE) /* it has ended just now */
 		err = inode_lease_over_locked(n);
