@@ -156,7 +156,12 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t len, off_t
 
 static void run_flush(struct call *c)
 {
-	reply_err(c->req, ns_file_flush(handle_of(&c->fi)->file));
+	int err = ns_file_flush(handle_of(&c->fi)->file);
+
+	if (err == -EBUSY) /* a compare failed: whoever looks now must find the file as it was */
+		reply_after_notices(c->req, err);
+	else
+		reply_err(c->req, err);
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -191,7 +196,9 @@ static void run_fsync(struct call *c)
 	mvcc_rev_t rev = MVCC_REV_LATEST;
 	int err = ns_file_commit(handle_of(&c->fi)->file, &rev);
 
-	if (err)
+	if (err == -EBUSY)
+		reply_after_notices(c->req, err);
+	else if (err)
 		reply_err(c->req, err);
 	else
 		reply_when_synced(c->req, rev, 0);

@@ -55,7 +55,8 @@ struct mount {
 	pthread_cond_t waits_over; /* nwaits is 0 */
 	_Atomic uint64_t nparked;  /* calls put aside, ever */
 
-	struct ctl_worker *ctl; /* fuse_ctl.c */
+	struct ctl_worker *ctl;    /* fuse_ctl.c */
+	struct notifier *notifier; /* fuse_notify.c */
 };
 
 /* What an open file or directory is, behind fi->fh. */
@@ -288,5 +289,13 @@ void ctl_stop(struct mount *m);
  * be called from a thread that serves a request, as the kernel may hold a lock that the request waits for.
  */
 void notify_changed(struct mount *m, mvcc_rev_t rev);
+
+/*
+ * The thread that serves no request. It makes the kernel forget what a failed compare dropped (ns_file_if()), and
+ * answers a request when all that was found before it is forgotten.
+ */
+int notifier_start(struct mount *m);
+void notifier_stop(struct mount *m);
+void reply_after_notices(fuse_req_t req, int err);
 
 #endif

@@ -106,9 +106,13 @@ static int serve(struct mount *m)
 
 	sigaction(SIGUSR2, &wake, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	err = -pthread_create(&m->parker, NULL, parker_main, m);
-	if (err)
+	err = notifier_start(m);
+	if (!err)
+		err = -pthread_create(&m->parker, NULL, parker_main, m);
+	if (err) {
+		notifier_stop(m);
 		return err;
+	}
 	err = -pthread_create(&thread, NULL, signals_main, &signals);
 	if (!err) {
 		err = serve_loop(m);
@@ -124,6 +128,7 @@ static int serve(struct mount *m)
 	pthread_mutex_unlock(&m->park_lock);
 	pthread_join(m->parker, NULL);
 	waits_end(m);
+	notifier_stop(m);
 	return err;
 }
 

@@ -14,6 +14,8 @@
 
 #define XATTR_PREFIX "user.mvccfs."
 #define XATTR_TTL XATTR_PREFIX "ttl"
+#define XATTR_IF_REV XATTR_PREFIX "if_rev"
+#define XATTR_IF_VERSION XATTR_PREFIX "if_version"
 
 static int author_of(struct mvcc *db, mvcc_rev_t rev, struct buf *out)
 {
@@ -126,40 +128,58 @@ void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 	buf_release(&names);
 }
 
-/* `user.mvccfs.ttl`: whole seconds in digits. */
-static int set_ttl(struct ns *ns, const struct ns_who *who, uint64_t ino, struct slice value)
+/* A number in digits. */
+static int parse_number(struct slice value, uint64_t *out)
 {
-	uint64_t s = 0;
+	uint64_t n = 0;
 
 	if (!value.len)
 		return -EINVAL;
 	for (size_t i = 0; i < value.len; i++)
 		if (value.data[i] < '0' || value.data[i] > '9' ||
-		    __builtin_mul_overflow(s, (uint64_t)10, &s) ||
-		    __builtin_add_overflow(s, (uint64_t)(value.data[i] - '0'), &s))
+		    __builtin_mul_overflow(n, (uint64_t)10, &n) ||
+		    __builtin_add_overflow(n, (uint64_t)(value.data[i] - '0'), &n))
 			return -EINVAL;
-	return ns_set_ttl(ns, who, ino, s);
+	*out = n;
+	return 0;
+}
+
+/* One of ours: `ttl` in whole seconds, or what a compare-and-swap compares with. */
+static int set_own(struct call *c)
+{
+	struct ns *ns = tree_of(mount_of(c->req), c->node);
+	struct asker asker;
+	uint64_t n;
+	int err = parse_number(slice_of(c->data, c->len), &n);
+
+	if (err)
+		return err;
+	if (strcmp(c->name, XATTR_TTL) == 0)
+		return ns_set_ttl(ns, who_asks(c->req, &asker), c->node->ino, n);
+	return ns_file_if(ns, c->node->ino, strcmp(c->name, XATTR_IF_REV) == 0 ? NS_IF_REV : NS_IF_VERSION,
+			  n);
 }
 
 static void run_setxattr(struct call *c)
 {
 	struct asker asker;
 
-	if (strcmp(c->name, XATTR_TTL) == 0) {
-		reply_err(c->req, set_ttl(tree_of(mount_of(c->req), c->node), who_asks(c->req, &asker),
-					  c->node->ino, slice_of(c->data, c->len)));
+	if (is_own_xattr(c->name)) {
+		reply_err(c->req, set_own(c));
 		return;
 	}
 	reply_err(c->req, ns_setxattr(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, c->name,
 				      slice_of(c->data, c->len), (int)c->flags));
 }
 
-/* May this xattr be set or removed? */
-static int need_xattr_writable(struct mount *m, const struct node *node, const char *name)
+/* May this xattr be removed or, with `set`, set? */
+static int need_xattr_writable(struct mount *m, const struct node *node, const char *name, bool set)
 {
+	bool compare = strcmp(name, XATTR_IF_REV) == 0 || strcmp(name, XATTR_IF_VERSION) == 0;
+
 	if (!tree_of(m, node))
 		return kind_of(node)->read_only;
-	if (is_own_xattr(name) && strcmp(name, XATTR_TTL) != 0)
+	if (is_own_xattr(name) && strcmp(name, XATTR_TTL) != 0 && !(set && compare))
 		return -EPERM;
 	return strncmp(name, "system.", 7) == 0 ? -EOPNOTSUPP : 0;
 }
@@ -175,7 +195,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 		.len = size,
 		.flags = (unsigned)flags,
 	};
-	int err = need_xattr_writable(mount_of(req), c.node, name);
+	int err = need_xattr_writable(mount_of(req), c.node, name, true);
 
 	if (err)
 		reply_err(req, err);
@@ -201,7 +221,7 @@ static void run_removexattr(struct call *c)
 void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 {
 	struct call c = { .run = run_removexattr, .req = req, .node = node_of(req, id), .name = name };
-	int err = need_xattr_writable(mount_of(req), c.node, name);
+	int err = need_xattr_writable(mount_of(req), c.node, name, false);
 
 	if (err)
 		reply_err(req, err);

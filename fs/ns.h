@@ -243,6 +243,28 @@ int ns_file_commit(struct ns_file *f, mvcc_rev_t *rev);
 /* The last descriptor is closed: commits what is left, and frees the handle. The error is logged, too. */
 int ns_file_close(struct ns_file *f);
 
+/*
+ * Compare-and-swap. Whoever has the file open for writing says on which state its change is based: the file's newest
+ * revision, or the version of its row, is `n`; 0: it is in no revision yet. A commit that finds another drops what was
+ * written: the file is again what it was (one that was just created is gone), and from then until the last writer has
+ * closed it, every flush, commit and write by whatever handle is -EBUSY. A commit that succeeds moves `n` on, so that
+ * a file may be synced in between. All who have the file open for writing share it, and the last close ends it.
+ * -EINVAL when nobody has it open for writing, or it has no name any more.
+ */
+enum ns_compare { NS_IF_REV = 1, NS_IF_VERSION };
+int ns_file_if(struct ns *ns, uint64_t ino, enum ns_compare what, uint64_t n);
+
+/* What a compare dropped. `gone.rev` is 0, or the file was created by the change and is gone. */
+struct ns_dropped {
+	uint64_t ino;
+	struct ns_gone gone;
+	uint64_t dir; /* where it had the name `name`, which is lent */
+	struct slice name;
+};
+
+/* `fn` is called with locks held: it may use no operation of the tree. Once this returns, the `fn` before is not called any more. NULL: nobody. */
+void ns_on_dropped(struct ns *ns, void (*fn)(void *arg, const struct ns_dropped *what), void *arg);
+
 /* Commits the pending files of a directory; `*rev` is the revision to sync. */
 int ns_settle_dir(struct ns *ns, uint64_t dir, mvcc_rev_t *rev);
 

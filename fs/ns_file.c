@@ -289,7 +289,7 @@ static int lease_check_locked(struct ns_inode *n)
 int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char *op)
 {
 	struct ns *ns = n->ns;
-	int err = inode_load_locked(n);
+	int err = n->refused ? -EBUSY : inode_load_locked(n);
 
 	if (!err)
 		err = lease_check_locked(n);
@@ -1160,11 +1160,97 @@ static int commit_refused(struct ns_inode *n)
 	return -EIO;
 }
 
+/* ---- compare-and-swap -------------------------------------------------------------------------- */
+
+int ns_file_if(struct ns *ns, uint64_t ino, enum ns_compare what, uint64_t number)
+{
+	pthread_rwlock_t *lock = stripe_of(ns, ino);
+	struct ns_inode *n = inode_find(ns, ino);
+	int err = 0;
+
+	if (!n)
+		return -EINVAL;
+	pthread_rwlock_wrlock(lock);
+	if (!n->writers || n->gone.rev)
+		err = -EINVAL;
+	if (!err) {
+		n->compare = what;
+		n->compare_n = number;
+	}
+	pthread_rwlock_unlock(lock);
+	inode_put(n);
+	return err;
+}
+
+void ns_on_dropped(struct ns *ns, void (*fn)(void *arg, const struct ns_dropped *what), void *arg)
+{
+	pthread_mutex_lock(&ns->table_lock);
+	ns->dropped = fn;
+	ns->dropped_arg = arg;
+	pthread_mutex_unlock(&ns->table_lock);
+}
+
+/* What the inode's committed row has to compare; 0 when there is none. */
+static int compared(struct ns_inode *n, uint64_t *out)
+{
+	struct held_row held = { 0 };
+	struct mvcc_view *view;
+	int err = mvcc_view_open(n->ns->db, MVCC_REV_LATEST, &view);
+
+	*out = 0;
+	if (err)
+		return err;
+	err = src_row((struct ns_src){ .view = view }, n->ino, &held);
+	if (!err)
+		*out = n->compare == NS_IF_REV ? held.item.mod_rev : held.item.version;
+	held_row_release(&held);
+	mvcc_view_close(view);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* The change at hand must not happen. */
+static void drop_locked(struct ns_inode *n)
+{
+	struct ns_dropped what = { .ino = n->ino, .dir = n->row.parent, .name = slice_buf(&n->name) };
+
+	n->refused = true;
+	if (n->pending) {
+		inode_discard_locked(n);
+		what.gone = n->gone;
+	} else {
+		if (n->intent)
+			mvcc_intent_drop(n->ns->db, n->intent);
+		inode_clean_locked(n);
+	}
+	pthread_mutex_lock(&n->ns->table_lock);
+	if (n->ns->dropped)
+		n->ns->dropped(n->ns->dropped_arg, &what);
+	pthread_mutex_unlock(&n->ns->table_lock);
+}
+
+/* Compares, if there is something to; what does not compare is dropped, which is no error here: see refused_locked(). */
+static int compare_locked(struct ns_inode *n)
+{
+	uint64_t found;
+	int err = n->compare ? compared(n, &found) : 0;
+
+	if (!err && n->compare && found != n->compare_n)
+		drop_locked(n);
+	return err;
+}
+
+/* What whoever writes the file is told after a commit of it that went well. What was removed meanwhile has changed, too. */
+static int refused_locked(const struct ns_inode *n)
+{
+	return n->refused || (n->compare && n->gone.rev) ? -EBUSY : 0;
+}
+
 int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 {
 	struct mvcc_story story = { .uid = n->uid, .gid = n->gid, .pid = n->pid, .comm = n->comm };
 	struct buf path = { 0 };
 	struct buf key = { 0 };
+	mvcc_rev_t made;
 	int err;
 
 	if (!n->dirty || n->gone.rev)
@@ -1173,7 +1259,10 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 	if (!err && !n->gone.rev && n->txn)
 		err = inode_notice_locked(n);
 	if (!err && !n->gone.rev)
-		err = content_commit(n);
+		err = compare_locked(n);
+	if (err || !n->dirty || n->gone.rev)
+		return err;
+	err = content_commit(n);
 	if (err || n->gone.rev)
 		return err;
 	err = commit_path(n, &path);
@@ -1195,12 +1284,16 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 		goto out;
 	story.op = n->pending ? "create" : n->op;
 	story.path = slice_buf(&path);
-	err = mvcc_txn_commit(n->txn, &story, MVCC_COMMIT_KEEP, rev);
+	err = mvcc_txn_commit(n->txn, &story, MVCC_COMMIT_KEEP, &made);
 	if (err == MVCC_ECONFLICT) {
 		n->txn = NULL;
 		err = commit_refused(n);
 	} else if (!err) {
 		n->txn = NULL;
+		if (n->compare)
+			n->compare_n = n->compare == NS_IF_REV ? made : n->compare_n + 1;
+		if (rev)
+			*rev = made;
 		inode_clean_locked(n);
 	}
 out:
@@ -1444,14 +1537,20 @@ int ns_file_flush(struct ns_file *f)
 	int err = 0;
 
 	pthread_rwlock_wrlock(lock);
-	if (!n->dirty || n->gone.rev || !f->write)
+	if (!f->write)
+		goto out;
+	err = refused_locked(n);
+	if (err || !n->dirty || n->gone.rev)
 		goto out;
 	if (!n->has_data && !n->txn && n->row.size == 0) {
-		if (!n->intent || n->intent_stale)
+		err = compare_locked(n); /* a release has nobody to tell */
+		if (!err && n->dirty && !n->gone.rev && (!n->intent || n->intent_stale))
 			err = intent_put(n);
 	} else {
 		err = inode_commit_locked(n, NULL);
 	}
+	if (!err)
+		err = refused_locked(n);
 out:
 	pthread_rwlock_unlock(lock);
 	return err;
@@ -1465,6 +1564,8 @@ int ns_file_commit(struct ns_file *f, mvcc_rev_t *rev)
 
 	pthread_rwlock_wrlock(lock);
 	err = inode_commit_locked(n, NULL);
+	if (!err)
+		err = refused_locked(n);
 	pthread_rwlock_unlock(lock);
 	if (!err)
 		*rev = mvcc_current(n->ns->db);
@@ -1485,6 +1586,12 @@ int ns_file_close(struct ns_file *f)
 		err = inode_commit_locked(n, NULL);
 		if (err)
 			log_failure(n, err);
+		else if (f->write)
+			err = refused_locked(n);
+	}
+	if (n->writers == 0) {
+		n->compare = 0;
+		n->refused = false;
 	}
 	pthread_rwlock_unlock(lock);
 	inode_put(n);

@@ -139,6 +139,9 @@ struct ns_inode {
 	uint64_t intent;   /* 0: none */
 	bool intent_stale; /* the row has changed since */
 	_Atomic int64_t first_dirty_ms, last_write_ms;
+	enum ns_compare compare; /* 0: none; what a commit must find, and where ns_file_if() put it */
+	uint64_t compare_n;
+	bool refused;           /* it found another; until the last writer has closed */
 	uint32_t uid, gid, pid; /* who made it dirty */
 	char comm[32];
 	const char *op;
@@ -168,6 +171,8 @@ struct ns {
 	struct ns_inode *dirty;
 	uint64_t ninodes, ndirty, npending;
 	bool stop;
+	void (*dropped)(void *arg, const struct ns_dropped *what); /* table_lock, as its `arg` */
+	void *dropped_arg;
 
 	_Atomic uint64_t dirty_pages;
 	pthread_t timer;
