@@ -175,6 +175,18 @@ int ns_rmdir(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice
 int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, uint64_t newdir,
 	      struct slice newname, unsigned flags, struct ns_gone *gone);
 
+/*
+ * As ns_unlink() or, if it is a directory, ns_rmdir(), if what has the name is as wanted: -EBUSY when it is not. `*rev`
+ * is the revision that removed it.
+ */
+enum ns_compare { NS_IF_REV = 1, NS_IF_VERSION };
+struct ns_wanted {
+	enum ns_compare compare; /* 0: whatever it is */
+	uint64_t n;              /* its newest revision, or the version of its row */
+};
+int ns_remove_if(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name,
+		 const struct ns_wanted *wanted, struct ns_gone *gone, mvcc_rev_t *rev);
+
 /* The attributes of an inode that `gone` removed, with nlink 0. */
 int ns_gone_getattr(struct ns *ns, struct ns_gone gone, struct ns_attr *out);
 
@@ -251,7 +263,6 @@ int ns_file_close(struct ns_file *f);
  * a file may be synced in between. All who have the file open for writing share it, and the last close ends it.
  * -EINVAL when nobody has it open for writing, or it has no name any more.
  */
-enum ns_compare { NS_IF_REV = 1, NS_IF_VERSION };
 int ns_file_if(struct ns *ns, uint64_t ino, enum ns_compare what, uint64_t n);
 
 /* What a compare dropped. `gone.rev` is 0, or the file was created by the change and is gone. */

@@ -239,6 +239,7 @@ static const struct {
 	{ "compact", answer_compact },
 	{ "retain", answer_retain },
 	{ "why", answer_why },
+	{ "del", answer_del },
 	{ "lease", answer_lease },
 	{ "leases", answer_leases },
 	{ "lease_grant", answer_lease_grant },

@@ -56,8 +56,11 @@ struct ctl_verb {
 
 extern const struct ctl_verb ctl_cat;
 extern const struct ctl_verb ctl_compact;
+extern const struct ctl_verb ctl_del;
+extern const struct ctl_verb ctl_get;
 extern const struct ctl_verb ctl_lease;
 extern const struct ctl_verb ctl_log;
+extern const struct ctl_verb ctl_put;
 extern const struct ctl_verb ctl_retain;
 extern const struct ctl_verb ctl_status;
 extern const struct ctl_verb ctl_tag;
