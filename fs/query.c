@@ -240,6 +240,7 @@ static const struct {
 	{ "retain", answer_retain },
 	{ "why", answer_why },
 	{ "del", answer_del },
+	{ "changes", answer_changes },
 	{ "lease", answer_lease },
 	{ "leases", answer_leases },
 	{ "lease_grant", answer_lease_grant },

@@ -57,7 +57,9 @@ struct ctl_verb {
 extern const struct ctl_verb ctl_cat;
 extern const struct ctl_verb ctl_compact;
 extern const struct ctl_verb ctl_del;
+extern const struct ctl_verb ctl_export;
 extern const struct ctl_verb ctl_get;
+extern const struct ctl_verb ctl_import;
 extern const struct ctl_verb ctl_lease;
 extern const struct ctl_verb ctl_log;
 extern const struct ctl_verb ctl_put;
@@ -181,6 +183,9 @@ const char *ctl_user_name(uint32_t uid);
 
 /* A reader that has had enough ends the printing, and not the closing of the database. Call this first. */
 void ctl_outlive_reader(void);
+
+/* Is nobody reading any more what was written? */
+bool ctl_reader_gone(void);
 
 /* Writes out what was printed. False if nobody reads it any more, or it could not be written (then said). */
 bool ctl_flush(int *status);

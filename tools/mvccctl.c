@@ -14,6 +14,7 @@ static const struct ctl_verb *const verbs[] = {
 	&ctl_put,
 	&ctl_get,
 	&ctl_del,
+	&ctl_export,
 	&ctl_tag,
 	&ctl_untag,
 	&ctl_compact,
