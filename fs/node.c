@@ -132,6 +132,34 @@ void node_forget(struct node_table *t, struct node *node, uint64_t nlookup)
 	pthread_mutex_unlock(&t->lock);
 }
 
+static struct node *find_locked(struct node_table *t, enum node_kind kind, uint64_t ino)
+{
+	struct node *n = t->buckets[hash_of(kind, ino, 0, NULL, NULL) & (t->nbuckets - 1)];
+
+	while (n && !is(n, kind, ino, 0, NULL, NULL))
+		n = n->next;
+	return n;
+}
+
+struct node *node_hold(struct node_table *t, enum node_kind kind, uint64_t ino)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = find_locked(t, kind, ino);
+	if (n)
+		n->refs++;
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
+void node_release(struct node_table *t, struct node *node)
+{
+	pthread_mutex_lock(&t->lock);
+	unref_locked(t, node);
+	pthread_mutex_unlock(&t->lock);
+}
+
 void node_set_gone(struct node_table *t, struct ns_gone gone)
 {
 	struct node *n;
@@ -139,9 +167,7 @@ void node_set_gone(struct node_table *t, struct ns_gone gone)
 	if (!gone.ino)
 		return;
 	pthread_mutex_lock(&t->lock);
-	n = t->buckets[hash_of(NODE_LIVE, gone.ino, 0, NULL, NULL) & (t->nbuckets - 1)];
-	while (n && !is(n, NODE_LIVE, gone.ino, 0, NULL, NULL))
-		n = n->next;
+	n = find_locked(t, NODE_LIVE, gone.ino);
 	if (n)
 		n->gone = gone;
 	pthread_mutex_unlock(&t->lock);

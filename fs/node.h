@@ -56,6 +56,13 @@ struct node *node_get(struct node_table *t, enum node_kind kind, uint64_t ino, m
 		      struct node *parent, const char *name);
 void node_forget(struct node_table *t, struct node *node, uint64_t nlookup);
 
+/*
+ * The node of that kind and number that has no parent, held until node_release(): no forget takes it away meanwhile. NULL
+ * if the kernel knows none.
+ */
+struct node *node_hold(struct node_table *t, enum node_kind kind, uint64_t ino);
+void node_release(struct node_table *t, struct node *node);
+
 /* Notes that a live inode is gone, if the kernel knows it. */
 void node_set_gone(struct node_table *t, struct ns_gone gone);
 struct ns_gone node_gone(struct node_table *t, struct node *node);

@@ -43,6 +43,9 @@ struct query_env {
 	unsigned pid;           /* of the process that has the database open */
 	uid_t uid;              /* who asks */
 	uid_t owner;            /* of the mount: besides root, the only one who may */
+	/* Called after a revision made here, which the kernel knows nothing of, and before the reply. NULL: nobody need know. */
+	void (*changed)(void *arg, mvcc_rev_t rev);
+	void *changed_arg;
 };
 
 /*

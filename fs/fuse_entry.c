@@ -1,0 +1,214 @@
+/*
+ * Who asks, what stat shows, and the entries of directories: what every handler needs, whatever kind of node it is
+ * about.
+ */
+#include "fs/fuse_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct kind *const kinds[] = {
+	[NODE_LIVE] = &kind_live,           [NODE_REVDIR] = &kind_revdir, [NODE_PAST_DIR] = &kind_past_dir,
+	[NODE_PAST_FILE] = &kind_past_file, [NODE_CTL] = &kind_ctl,
+};
+
+const struct kind *kind_of(const struct node *node)
+{
+	return kinds[node->kind];
+}
+
+struct ns *tree_of(struct mount *m, const struct node *node)
+{
+	return node->kind == NODE_LIVE ? m->ns : NULL;
+}
+
+void reply_err(fuse_req_t req, int err)
+{
+	fuse_reply_err(req, -mvcc_errno(err));
+}
+
+void reply_part(fuse_req_t req, struct slice bytes, size_t size, uint64_t off)
+{
+	size_t rest = off < bytes.len ? (size_t)(bytes.len - off) : 0;
+
+	if (size > rest)
+		size = rest;
+	fuse_reply_buf(req, size ? (const char *)bytes.data + off : NULL, size);
+}
+
+/* ---- who asks ---------------------------------------------------------------------------------- */
+
+/* Reading /proc costs more than a commit, so names are believed for a second. */
+static void comm_of(struct mount *m, pid_t pid, char out[32])
+{
+	struct comm_slot *slot = &m->comms[(unsigned)pid % COMM_SLOTS];
+	int64_t now = ns_time_ms();
+	char path[48];
+	ssize_t n = 0;
+	int fd;
+
+	pthread_mutex_lock(&m->comm_lock);
+	if (slot->pid == pid && now - slot->read_ms < COMM_MS) {
+		memcpy(out, slot->comm, sizeof(slot->comm));
+		pthread_mutex_unlock(&m->comm_lock);
+		return;
+	}
+	pthread_mutex_unlock(&m->comm_lock);
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, out, 31);
+		close(fd);
+	}
+	if (n < 0)
+		n = 0;
+	if (n && out[n - 1] == '\n')
+		n--;
+	out[n] = '\0';
+	pthread_mutex_lock(&m->comm_lock);
+	slot->pid = pid;
+	slot->read_ms = now;
+	memcpy(slot->comm, out, sizeof(slot->comm));
+	pthread_mutex_unlock(&m->comm_lock);
+}
+
+const struct ns_who *who_asks(fuse_req_t req, struct asker *a)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	memset(a->comm, 0, sizeof(a->comm));
+	if (ctx->pid)
+		comm_of(mount_of(req), ctx->pid, a->comm);
+	a->who = (struct ns_who){ ctx->uid, ctx->gid, (uint32_t)ctx->pid, a->comm };
+	return &a->who;
+}
+
+/* ---- attributes and entries -------------------------------------------------------------------- */
+
+static struct timespec timespec_of(int64_t ns)
+{
+	struct timespec ts = { ns / 1000000000, ns % 1000000000 };
+
+	if (ts.tv_nsec < 0) {
+		ts.tv_sec--;
+		ts.tv_nsec += 1000000000;
+	}
+	return ts;
+}
+
+int64_t ns_of(struct timespec ts)
+{
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+void stat_of(uint64_t ino, const struct ns_attr *attr, struct stat *st)
+{
+	*st = (struct stat){
+		.st_ino = ino,
+		.st_mode = attr->mode,
+		.st_nlink = attr->nlink,
+		.st_uid = attr->uid,
+		.st_gid = attr->gid,
+		.st_rdev = attr->rdev,
+		.st_size = (off_t)attr->size,
+		.st_blocks = (blkcnt_t)((attr->alloc + 511) / 512),
+		.st_blksize = 4096,
+		.st_atim = timespec_of(attr->atime_ns),
+		.st_mtim = timespec_of(attr->mtime_ns),
+		.st_ctim = timespec_of(attr->ctime_ns),
+	};
+}
+
+int node_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
+{
+	return kind_of(node)->getattr(m, node, attr);
+}
+
+void entry_of(struct mount *m, struct node *node, const struct ns_attr *attr, double timeout,
+	      struct fuse_entry_param *e)
+{
+	*e = (struct fuse_entry_param){
+		.ino = id_of(m, node),
+		.attr_timeout = FOREVER,
+		.entry_timeout = timeout,
+	};
+	stat_of(stat_ino_of(node), attr, &e->attr);
+}
+
+int kind_entry(struct mount *m, enum node_kind kind, uint64_t ino, mvcc_rev_t rev, struct node *parent,
+	       const char *name, double timeout, struct fuse_entry_param *e)
+{
+	struct node *node = node_get(&m->nodes, kind, ino, rev, parent, name);
+	struct ns_attr attr;
+	int err;
+
+	if (!node)
+		return -ENOMEM;
+	err = node_getattr(m, node, &attr);
+	if (err)
+		node_forget(&m->nodes, node, 1);
+	else
+		entry_of(m, node, &attr, timeout, e);
+	return err;
+}
+
+int live_entry(struct mount *m, const struct ns_attr *attr, struct fuse_entry_param *e)
+{
+	struct node *node = node_get(&m->nodes, NODE_LIVE, attr->ino, 0, NULL, NULL);
+
+	if (!node)
+		return -ENOMEM;
+	entry_of(m, node, attr, FOREVER, e);
+	return 0;
+}
+
+void forget_entry(struct mount *m, const struct fuse_entry_param *e)
+{
+	node_forget(&m->nodes, e->ino == FUSE_ROOT_ID ? m->nodes.root : (struct node *)(uintptr_t)e->ino, 1);
+}
+
+void reply_live_entry(fuse_req_t req, int err, const struct ns_attr *attr)
+{
+	struct mount *m = mount_of(req);
+	struct fuse_entry_param e;
+
+	if (!err)
+		err = live_entry(m, attr, &e);
+	if (err)
+		reply_err(req, err);
+	else if (fuse_reply_entry(req, &e) == -ENOENT)
+		forget_entry(m, &e);
+}
+
+/* ---- names ------------------------------------------------------------------------------------- */
+
+bool at_root(const struct node *dir)
+{
+	return dir->kind == NODE_LIVE && dir->ino == NS_ROOT;
+}
+
+bool reserved(struct mount *m, const struct node *dir, const char *name)
+{
+	static const char *const everywhere[] = { "@history", "@watch" };
+	static const char *const root_only[] = { "@tag", "@txn", "@status", "@ctl" };
+
+	if (strcmp(name, m->config->revname) == 0)
+		return true;
+	for (unsigned i = 0; i < sizeof(everywhere) / sizeof(everywhere[0]); i++)
+		if (strcmp(name, everywhere[i]) == 0)
+			return true;
+	for (unsigned i = 0; at_root(dir) && i < sizeof(root_only) / sizeof(root_only[0]); i++)
+		if (strcmp(name, root_only[i]) == 0)
+			return true;
+	return false;
+}
+
+int lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e)
+{
+	if (strlen(name) > NS_NAME_MAX)
+		return -ENAMETOOLONG;
+	return kind_of(dir)->lookup ? kind_of(dir)->lookup(m, dir, name, e) : -ENOTDIR;
+}

@@ -1,0 +1,256 @@
+/*
+ * Open files.
+ */
+#include "fs/fuse_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+struct handle *handle_new(struct fuse_file_info *fi)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+
+	if (h) {
+		pthread_mutex_init(&h->lock, NULL);
+		h->sync = fi->flags & (O_SYNC | O_DSYNC);
+		fi->fh = (uintptr_t)h;
+	}
+	return h;
+}
+
+void handle_clear(struct handle *h)
+{
+	ns_dir_close(h->dir);
+	h->dir = NULL;
+	mvcc_view_close(h->view);
+	h->view = NULL;
+	if (h->free_own)
+		h->free_own(h->own);
+	h->own = NULL;
+	h->free_own = NULL;
+}
+
+void handle_free(struct handle *h)
+{
+	handle_clear(h);
+	buf_release(&h->reply);
+	pthread_mutex_destroy(&h->lock);
+	free(h);
+}
+
+static void run_create(struct call *c)
+{
+	struct mount *m = mount_of(c->req);
+	struct handle *h = handle_new(&c->fi);
+	struct fuse_entry_param e;
+	struct ns_attr attr;
+	struct asker asker;
+	int err = h ? 0 : -ENOMEM;
+
+	if (!err)
+		err = ns_create(m->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode,
+				&h->file, &attr);
+	if (!err) {
+		err = live_entry(m, &attr, &e);
+		if (err)
+			ns_file_close(h->file);
+	}
+	if (err) {
+		if (h)
+			handle_free(h);
+		reply_err(c->req, err);
+		return;
+	}
+	c->fi.keep_cache = 1;
+	if (fuse_reply_create(c->req, &e, &c->fi) == -ENOENT) {
+		/* The caller was interrupted: nobody will close this. */
+		ns_file_close(h->file);
+		handle_free(h);
+		forget_entry(m, &e);
+	}
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct call c = {
+		.run = run_create,
+		.change = CHANGE_CREATE,
+		.req = req,
+		.node = node_of(req, parent),
+		.name = name,
+		.mode = mode,
+		.fi = *fi,
+	};
+
+	dispatch_name(&c);
+}
+
+void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct node *node = node_of(req, id);
+	const struct kind *kind = kind_of(node);
+	struct handle *h = handle_new(fi);
+	int err = !h ? -ENOMEM : kind->open ? kind->open(req, node, h, fi) : -EISDIR;
+
+	if (err) {
+		if (h)
+			handle_free(h);
+		reply_err(req, err);
+	} else if (fuse_reply_open(req, fi) == -ENOENT) {
+		if (h->file)
+			ns_file_close(h->file);
+		handle_free(h);
+	}
+}
+
+void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct node *node = node_of(req, id);
+
+	kind_of(node)->read(req, node, handle_of(fi), size, (uint64_t)off);
+}
+
+static void run_write(struct call *c)
+{
+	struct handle *h = handle_of(&c->fi);
+	struct asker asker;
+	mvcc_rev_t rev = 0;
+	int err;
+
+	err = ns_file_write(h->file, who_asks(c->req, &asker), c->rdev, c->data, c->len);
+	if (!err && h->sync)
+		err = ns_file_commit(h->file, &rev);
+	if (err)
+		reply_err(c->req, err);
+	else if (h->sync)
+		reply_when_synced(c->req, rev, c->len);
+	else
+		fuse_reply_write(c->req, c->len);
+}
+
+void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t len, off_t off,
+	      struct fuse_file_info *fi)
+{
+	struct node *node = node_of(req, id);
+	struct handle *h = handle_of(fi);
+	struct call c = {
+		.run = run_write,
+		.req = req,
+		.node = node,
+		.data = data,
+		.len = len,
+		.rdev = (uint64_t)off,
+		.fi = *fi,
+	};
+
+	if (kind_of(node)->write)
+		kind_of(node)->write(req, node, h, data, len);
+	else if (!h->file)
+		reply_err(req, kind_of(node)->read_only);
+	else if (h->sync)
+		dispatch(&c);
+	else
+		run_write(&c); /* commits nothing: needs no room in the ring */
+}
+
+static void run_flush(struct call *c)
+{
+	reply_err(c->req, ns_file_flush(handle_of(&c->fi)->file));
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct call c = { .run = run_flush, .req = req, .node = node_of(req, id), .fi = *fi };
+
+	if (handle_of(fi)->file)
+		dispatch(&c);
+	else
+		reply_err(req, 0);
+}
+
+static void run_release(struct call *c)
+{
+	struct handle *h = handle_of(&c->fi);
+
+	if (h->file)
+		ns_file_close(h->file); /* close(2) has had its answer by FLUSH; a failure is logged */
+	handle_free(h);
+	reply_err(c->req, 0);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct call c = { .run = run_release, .req = req, .node = node_of(req, id), .fi = *fi };
+
+	dispatch(&c);
+}
+
+static void run_fsync(struct call *c)
+{
+	mvcc_rev_t rev = MVCC_REV_LATEST;
+	int err = ns_file_commit(handle_of(&c->fi)->file, &rev);
+
+	if (err)
+		reply_err(c->req, err);
+	else
+		reply_when_synced(c->req, rev, 0);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
+{
+	struct call c = { .run = run_fsync, .req = req, .node = node_of(req, id), .fi = *fi };
+
+	(void)datasync;
+	if (handle_of(fi)->file)
+		dispatch(&c);
+	else
+		reply_err(req, 0);
+}
+
+static void run_fsyncdir(struct call *c)
+{
+	mvcc_rev_t rev = MVCC_REV_LATEST;
+	int err = ns_settle_dir(mount_of(c->req)->ns, c->node->ino, &rev);
+
+	if (err)
+		reply_err(c->req, err);
+	else
+		reply_when_synced(c->req, rev, 0);
+}
+
+void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
+{
+	struct call c = { .run = run_fsyncdir, .req = req, .node = node_of(req, id), .fi = *fi };
+
+	(void)datasync;
+	if (tree_of(mount_of(req), c.node))
+		dispatch(&c);
+	else
+		reply_err(req, 0);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+{
+	struct ns_file *file = handle_of(fi)->file;
+	struct asker asker;
+
+	if (!file)
+		reply_err(req, kind_of(node_of(req, id))->read_only);
+	else
+		reply_err(req,
+			  ns_file_allocate(file, who_asks(req, &asker), mode, (uint64_t)off, (uint64_t)len));
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t id, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct node *node = node_of(req, id);
+	const struct kind *kind = kind_of(node);
+	uint64_t at = 0;
+	int err = kind->seek ? kind->seek(req, node, handle_of(fi), (uint64_t)off, whence, &at) : -EINVAL;
+
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_lseek(req, (off_t)at);
+}

@@ -1,0 +1,163 @@
+/*
+ * Extended attributes: the tree's, and `user.mvccfs.*`, by which the store answers.
+ */
+#include "fs/fuse_int.h"
+
+#include <errno.h>
+#include <linux/limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#define XATTR_PREFIX "user.mvccfs."
+
+static int author_of(struct mvcc *db, mvcc_rev_t rev, struct buf *out)
+{
+	const struct mvcc_entry *entry;
+	struct mvcc_log *log;
+	char text[128];
+	int got = mvcc_log_open(db, rev, rev, &log);
+
+	if (got)
+		return got;
+	got = mvcc_log_next(log, &entry);
+	if (got > 0) {
+		snprintf(text, sizeof(text), "uid=%u gid=%u pid=%u comm=%s", entry->story.uid,
+			 entry->story.gid, entry->story.pid, entry->story.comm);
+		got = buf_copy(out, slice_str(text));
+	} else if (got == 0) {
+		got = -ENODATA;
+	}
+	mvcc_log_close(log);
+	return got;
+}
+
+/* What the store knows of a node, as text. */
+static int own_xattr(struct mount *m, struct node *node, const char *name, struct buf *out)
+{
+	struct ns_attr attr;
+	char text[32];
+	uint64_t value;
+	int err = node_getattr(m, node, &attr);
+
+	if (err)
+		return err;
+	/* A view's directory answers with the view's revision: what `@rev/head` has become. */
+	if (strcmp(name, "rev") == 0)
+		value = node->kind == NODE_PAST_DIR ? node->rev : attr.rev;
+	else if (strcmp(name, "create_rev") == 0)
+		value = attr.create_rev;
+	else if (strcmp(name, "version") == 0)
+		value = attr.version;
+	else if (strcmp(name, "author") == 0 && attr.rev)
+		return author_of(m->db, attr.rev, out);
+	else
+		return -ENODATA;
+	if (!value)
+		return -ENODATA; /* not committed yet */
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+	return buf_copy(out, slice_str(text));
+}
+
+static void reply_xattr(fuse_req_t req, int err, const struct buf *value, size_t size)
+{
+	if (err)
+		reply_err(req, err);
+	else if (size == 0)
+		fuse_reply_xattr(req, value->len);
+	else if (size < value->len)
+		reply_err(req, -ERANGE);
+	else
+		fuse_reply_buf(req, (const char *)value->data, value->len);
+}
+
+static bool is_own_xattr(const char *name)
+{
+	return strncmp(name, XATTR_PREFIX, sizeof(XATTR_PREFIX) - 1) == 0;
+}
+
+void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
+{
+	struct node *node = node_of(req, id);
+	const struct kind *kind = kind_of(node);
+	struct buf value = { 0 };
+	int err = -ENODATA;
+
+	if (is_own_xattr(name)) {
+		if (kind->has_own_xattrs)
+			err = own_xattr(mount_of(req), node, name + sizeof(XATTR_PREFIX) - 1, &value);
+	} else if (kind->getxattr) {
+		err = kind->getxattr(req, node, name, &value);
+	}
+	reply_xattr(req, err, &value, size);
+	buf_release(&value);
+}
+
+void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
+{
+	struct node *node = node_of(req, id);
+	const struct kind *kind = kind_of(node);
+	struct buf names = { 0 };
+	int err = kind->listxattr ? kind->listxattr(req, node, &names) : 0;
+
+	if (!err && names.len > XATTR_LIST_MAX)
+		err = -E2BIG;
+	reply_xattr(req, err, &names, size);
+	buf_release(&names);
+}
+
+static void run_setxattr(struct call *c)
+{
+	struct asker asker;
+
+	reply_err(c->req, ns_setxattr(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, c->name,
+				      slice_of(c->data, c->len), (int)c->flags));
+}
+
+/* May this xattr be set or removed? */
+static int need_xattr_writable(struct mount *m, const struct node *node, const char *name)
+{
+	if (!tree_of(m, node))
+		return kind_of(node)->read_only;
+	if (is_own_xattr(name))
+		return -EPERM;
+	return strncmp(name, "system.", 7) == 0 ? -EOPNOTSUPP : 0;
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
+{
+	struct call c = {
+		.run = run_setxattr,
+		.req = req,
+		.node = node_of(req, id),
+		.name = name,
+		.data = value,
+		.len = size,
+		.flags = (unsigned)flags,
+	};
+	int err = need_xattr_writable(mount_of(req), c.node, name);
+
+	if (err)
+		reply_err(req, err);
+	else
+		dispatch(&c);
+}
+
+static void run_removexattr(struct call *c)
+{
+	struct asker asker;
+
+	reply_err(c->req,
+		  ns_removexattr(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, c->name));
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
+{
+	struct call c = { .run = run_removexattr, .req = req, .node = node_of(req, id), .name = name };
+	int err = need_xattr_writable(mount_of(req), c.node, name);
+
+	if (err)
+		reply_err(req, err);
+	else
+		dispatch(&c);
+}
