@@ -21,7 +21,8 @@ struct ns_txn {
 	uint32_t uid, gid, pid;
 	char comm[32];
 
-	pthread_mutex_t lock; /* guards what follows, and all of the tree; taken before the live tree's locks */
+	pthread_mutex_t
+		lock; /* guards what follows, and all of the tree; taken before the live tree's locks */
 	struct ns *ns;
 	bool ended;
 	struct buf message, conflicts;
@@ -325,7 +326,8 @@ void ns_txn_info(struct ns_txn *t, struct ns_txn_info *out)
 struct conflict_list {
 	struct ns_txn *t;
 	struct buf *lines;
-	uint64_t last_ino; /* whose rows are in the list already: several rows of one inode come one after the other */
+	uint64_t
+		last_ino; /* whose rows are in the list already: several rows of one inode come one after the other */
 	bool full;
 };
 
