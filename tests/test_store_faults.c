@@ -1015,15 +1015,16 @@ static bool all_with_fault(struct fault_plan plan, bool *again)
 	return good;
 }
 
-/* Sanitizers are several times slower, and try a share of the calls. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SHARE = 4 };
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-enum { SHARE = 4 };
+/* Sanitizers are several times slower, the one for threads most of all, and try a share of the calls. */
+#ifdef __has_feature
+#define HAS_FEATURE(feature) __has_feature(feature)
 #else
-enum { SHARE = 1 };
+#define HAS_FEATURE(feature) 0
 #endif
+#if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
+enum { SHARE = 16 };
+#elif defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer)
+enum { SHARE = 4 };
 #else
 enum { SHARE = 1 };
 #endif
