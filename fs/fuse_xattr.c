@@ -109,15 +109,21 @@ void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 static void run_setxattr(struct call *c)
 {
 	struct asker asker;
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	reply_err(c->req, ns_setxattr(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, c->name,
-				      slice_of(c->data, c->len), (int)c->flags));
+	if (!err) {
+		err = ns_setxattr(tree.ns, who_asks(c->req, &asker), c->node->ino, c->name,
+				  slice_of(c->data, c->len), (int)c->flags);
+		tree_leave(&tree);
+	}
+	reply_err(c->req, err);
 }
 
 /* May this xattr be set or removed? */
 static int need_xattr_writable(struct mount *m, const struct node *node, const char *name)
 {
-	if (!tree_of(m, node))
+	if (!tree_of(node))
 		return kind_of(node)->read_only;
 	if (is_own_xattr(name))
 		return -EPERM;
@@ -146,9 +152,14 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 static void run_removexattr(struct call *c)
 {
 	struct asker asker;
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	reply_err(c->req,
-		  ns_removexattr(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, c->name));
+	if (!err) {
+		err = ns_removexattr(tree.ns, who_asks(c->req, &asker), c->node->ino, c->name);
+		tree_leave(&tree);
+	}
+	reply_err(c->req, err);
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
