@@ -34,8 +34,9 @@ static void changed(void *arg, mvcc_rev_t rev)
 	notify_changed(arg, rev);
 }
 
-static void job_run(struct ctl_job *job)
+static void job_run(void *arg)
 {
+	struct ctl_job *job = arg;
 	struct mount *m = job->m;
 	struct query_env env = {
 		.db = m->db,
@@ -64,6 +65,7 @@ static void job_run(struct ctl_job *job)
 		reply_err(job->req, err);
 	else
 		fuse_reply_write(job->req, job->len);
+	free(job);
 }
 
 static void job_over(struct ctl_worker *w)
@@ -74,36 +76,51 @@ static void job_over(struct ctl_worker *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
-static void *job_main(void *arg)
-{
-	struct ctl_job *job = arg;
-	struct ctl_worker *w = job->m->ctl;
+/* What a thread of ours is to do. */
+struct side {
+	struct ctl_worker *worker;
+	void (*fn)(void *arg);
+	void *arg;
+};
 
-	job_run(job);
-	free(job);
-	job_over(w);
+static void *side_main(void *arg)
+{
+	struct side side = *(struct side *)arg;
+
+	free(arg);
+	side.fn(side.arg);
+	job_over(side.worker);
 	return NULL;
 }
 
-static int job_start(struct ctl_worker *w, struct ctl_job *job)
+int side_start(struct mount *m, void (*fn)(void *arg), void *arg)
 {
+	struct ctl_worker *w = m->ctl;
+	struct side *side = malloc(sizeof(*side));
 	pthread_attr_t attr;
 	pthread_t thread;
 	bool full;
 	int err;
 
+	if (!side)
+		return -ENOMEM;
+	*side = (struct side){ w, fn, arg };
 	pthread_mutex_lock(&w->lock);
 	full = w->njobs == JOBS_MAX;
 	w->njobs += !full;
 	pthread_mutex_unlock(&w->lock);
-	if (full)
+	if (full) {
+		free(side);
 		return -EAGAIN;
+	}
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	err = pthread_create(&thread, &attr, job_main, job);
+	err = pthread_create(&thread, &attr, side_main, side);
 	pthread_attr_destroy(&attr);
-	if (err)
+	if (err) {
 		job_over(w);
+		free(side);
+	}
 	return -err;
 }
 
@@ -125,7 +142,7 @@ static void ctl_write(fuse_req_t req, struct node *node, struct handle *h, const
 	}
 	*job = (struct ctl_job){ .m = m, .req = req, .h = h, .uid = fuse_req_ctx(req)->uid, .len = len };
 	memcpy(job->text, data, len);
-	err = job_start(m->ctl, job);
+	err = side_start(m, job_run, job);
 	if (err) {
 		free(job);
 		reply_err(req, err);

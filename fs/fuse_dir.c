@@ -41,9 +41,8 @@ static uint64_t parent_stat_ino(struct mount *m, struct node *dir)
 	if (dir->kind == NODE_TXN && dir->ino == NS_ROOT)
 		return txns_stat_ino();
 	if (tree_of(dir))
-		return node_getattr(m, dir, &attr) ?
-			       stat_ino_of(dir) :
-			       node_stat_ino(dir->kind, attr.parent, dir->rev);
+		return node_getattr(m, dir, &attr) ? stat_ino_of(dir) :
+						     node_stat_ino(dir->kind, attr.parent, dir->rev);
 	return dir->kind == NODE_PAST_DIR ? stat_ino_of(dir) :
 					    dir->ino; /* virtual ones: D/@rev and the like */
 }

@@ -13,9 +13,10 @@
 #include <unistd.h>
 
 static const struct kind *const kinds[] = {
-	[NODE_LIVE] = &kind_live,           [NODE_REVDIR] = &kind_revdir, [NODE_PAST_DIR] = &kind_past_dir,
-	[NODE_PAST_FILE] = &kind_past_file, [NODE_CTL] = &kind_ctl, [NODE_TXN] = &kind_txn,
-	[NODE_TXNS] = &kind_txns, [NODE_TXN_FILE] = &kind_txn_file,
+	[NODE_LIVE] = &kind_live,         [NODE_REVDIR] = &kind_revdir,
+	[NODE_PAST_DIR] = &kind_past_dir, [NODE_PAST_FILE] = &kind_past_file,
+	[NODE_CTL] = &kind_ctl,           [NODE_TXN] = &kind_txn,
+	[NODE_TXNS] = &kind_txns,         [NODE_TXN_FILE] = &kind_txn_file,
 };
 
 const struct kind *kind_of(const struct node *node)
@@ -184,7 +185,8 @@ int kind_entry(struct mount *m, enum node_kind kind, uint64_t ino, mvcc_rev_t re
 	return err;
 }
 
-int tree_entry(struct mount *m, const struct node *dir, const struct ns_attr *attr, struct fuse_entry_param *e)
+int tree_entry(struct mount *m, const struct node *dir, const struct ns_attr *attr,
+	       struct fuse_entry_param *e)
 {
 	struct node *node = node_get(&m->nodes, dir->kind, attr->ino, dir->rev, NULL, NULL);
 

@@ -31,6 +31,8 @@ struct comm_slot {
 };
 
 struct call;
+struct ns_txn;
+struct ns_txns;
 
 struct mount {
 	const struct mount_config *config;
@@ -190,7 +192,8 @@ int kind_entry(struct mount *m, enum node_kind kind, uint64_t ino, mvcc_rev_t re
 	       const char *name, double timeout, struct fuse_entry_param *e);
 
 /* An entry for an inode just looked up or made in `dir`, of a tree that can be changed; counts a lookup. */
-int tree_entry(struct mount *m, const struct node *dir, const struct ns_attr *attr, struct fuse_entry_param *e);
+int tree_entry(struct mount *m, const struct node *dir, const struct ns_attr *attr,
+	       struct fuse_entry_param *e);
 
 /* Takes back a lookup whose reply nobody was there to take. The request is gone by then. */
 void forget_entry(struct mount *m, const struct fuse_entry_param *e);

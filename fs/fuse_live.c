@@ -135,9 +135,7 @@ int tree_open(fuse_req_t req, struct node *node, struct handle *h, struct fuse_f
 	if (err == -ENOENT && !gone.rev) {
 		/* It went between the two: as tree_getattr() has it. */
 		gone = node_gone(&m->nodes, node);
-		err = gone.rev ?
-			      ns_file_open(tree.ns, &asker.who, node->ino, how, gone, &h->file) :
-			      -ESTALE;
+		err = gone.rev ? ns_file_open(tree.ns, &asker.who, node->ino, how, gone, &h->file) : -ESTALE;
 	}
 	if (!err)
 		handle_in(h, &tree);

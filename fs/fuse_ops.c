@@ -126,13 +126,14 @@ static void run_setattr(struct call *c)
 static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
 	struct call c = { .run = run_setattr, .req = req, .node = node_of(req, id), .flags = fi != NULL };
-	const int by_writing = FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW |
-			       FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME;
+	const int by_writing = FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
+			       FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME;
 	struct timespec now;
 
 	if (!tree_of(c.node)) {
 		if (kind_of(c.node)->write && !(to_set & ~by_writing))
-			op_getattr(req, id, fi); /* "echo request > @ctl" truncates first, touch(1) sets the times */
+			op_getattr(req, id,
+				   fi); /* "echo request > @ctl" truncates first, touch(1) sets the times */
 		else
 			reply_err(req, kind_of(c.node)->read_only);
 		return;
@@ -207,7 +208,8 @@ static void run_mknod(struct call *c)
 	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
 	if (!err) {
-		err = ns_mknod(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode, c->rdev, &attr);
+		err = ns_mknod(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode,
+			       c->rdev, &attr);
 		tree_leave(&tree);
 	}
 	reply_tree_entry(c->req, c->node, err, &attr);
@@ -236,7 +238,8 @@ static void run_mkdir(struct call *c)
 	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
 	if (!err) {
-		err = ns_mkdir(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode, &attr);
+		err = ns_mkdir(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode,
+			       &attr);
 		tree_leave(&tree);
 	}
 	reply_tree_entry(c->req, c->node, err, &attr);
@@ -264,7 +267,8 @@ static void run_symlink(struct call *c)
 	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
 	if (!err) {
-		err = ns_symlink(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), slice_str(c->data), &attr);
+		err = ns_symlink(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
+				 slice_str(c->data), &attr);
 		tree_leave(&tree);
 	}
 	reply_tree_entry(c->req, c->node, err, &attr);
@@ -293,7 +297,8 @@ static void run_link(struct call *c)
 	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
 	if (!err) {
-		err = ns_link(tree.ns, who_asks(c->req, &asker), c->node2->ino, c->node->ino, slice_str(c->name), &attr);
+		err = ns_link(tree.ns, who_asks(c->req, &asker), c->node2->ino, c->node->ino,
+			      slice_str(c->name), &attr);
 		tree_leave(&tree);
 	}
 	reply_tree_entry(c->req, c->node, err, &attr);
@@ -378,7 +383,8 @@ static void run_rename(struct call *c)
 	int err = tree_enter(m, c->node, &tree);
 
 	if (!err) {
-		err = ns_rename(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->node2->ino, slice_str(c->name2), c->flags, &gone);
+		err = ns_rename(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
+				c->node2->ino, slice_str(c->name2), c->flags, &gone);
 		tree_leave(&tree);
 	}
 	if (!err && c->node->kind == NODE_LIVE)

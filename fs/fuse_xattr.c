@@ -121,7 +121,7 @@ static void run_setxattr(struct call *c)
 }
 
 /* May this xattr be set or removed? */
-static int need_xattr_writable(struct mount *m, const struct node *node, const char *name)
+static int need_xattr_writable(const struct node *node, const char *name)
 {
 	if (!tree_of(node))
 		return kind_of(node)->read_only;
@@ -141,7 +141,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 		.len = size,
 		.flags = (unsigned)flags,
 	};
-	int err = need_xattr_writable(mount_of(req), c.node, name);
+	int err = need_xattr_writable(c.node, name);
 
 	if (err)
 		reply_err(req, err);
@@ -165,7 +165,7 @@ static void run_removexattr(struct call *c)
 void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 {
 	struct call c = { .run = run_removexattr, .req = req, .node = node_of(req, id), .name = name };
-	int err = need_xattr_writable(mount_of(req), c.node, name);
+	int err = need_xattr_writable(c.node, name);
 
 	if (err)
 		reply_err(req, err);

@@ -364,6 +364,44 @@ int inode_gone_locked(struct ns_inode *n, struct ns_gone gone)
 	return err;
 }
 
+static int note_end(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev)
+{
+	(void)item;
+	*(mvcc_rev_t *)arg = end_rev;
+	return 0;
+}
+
+int inode_notice_locked(struct ns_inode *n)
+{
+	struct mvcc_item item = { 0 };
+	struct mvcc_view *view;
+	struct buf key = { 0 };
+	mvcc_rev_t end = 0;
+	int err;
+
+	if (n->pending || n->gone.rev || n->ns->live)
+		return 0;
+	err = mvcc_view_open(n->ns->db, MVCC_REV_LATEST, &view);
+	if (err)
+		return err;
+	err = row_inode_key(&key, n->ino);
+	if (!err)
+		err = mvcc_get(view, slice_buf(&key), &item);
+	mvcc_item_release(&item);
+	mvcc_view_close(view);
+	if (err == -ENOENT) {
+		err = mvcc_history(n->ns->db, slice_buf(&key), note_end, &end);
+		if (!err && n->intent)
+			err = mvcc_intent_drop(n->ns->db, n->intent);
+		if (!err) {
+			n->intent = 0;
+			err = end ? inode_gone_locked(n, (struct ns_gone){ n->ino, end }) : -ENOENT;
+		}
+	}
+	buf_release(&key);
+	return err;
+}
+
 int inode_names_locked(struct ns *ns, uint64_t ino)
 {
 	struct ns_inode *n = ino ? inode_find(ns, ino) : NULL;
@@ -460,18 +498,30 @@ static int gone_txn(struct ns_inode *n)
 	return err;
 }
 
+/* A transaction of a live inode's own, to be committed. */
+static int live_txn(struct ns_inode *n)
+{
+	int err = mvcc_txn_begin(n->ns->db, &n->txn);
+
+	/* Before it is put: so this is about what others do to it. */
+	return err || n->pending ? err : expect_exists(n->txn, n->ino);
+}
+
 int inode_txn_locked(struct ns_inode *n)
 {
-	int err = 0;
+	int err;
 
 	if (n->txn)
 		return 0;
+	err = inode_notice_locked(n);
+	if (err)
+		return err;
 	if (n->gone.rev)
 		err = gone_txn(n);
 	else if (n->ns->live)
 		n->txn = n->ns->bound;
 	else
-		err = mvcc_txn_begin(n->ns->db, &n->txn);
+		err = live_txn(n);
 	if (!err && !n->txn)
 		err = -ESTALE;
 	if (!err)
@@ -1126,9 +1176,9 @@ static int commit_path(struct ns_inode *n, struct buf *path)
 /* Puts the inode's row, and the name of a new file, into its transaction. */
 static int rows_commit(struct ns_inode *n)
 {
-	int err = content_commit(n);
+	int err = 0;
 
-	if (!err && n->pending) {
+	if (n->pending) {
 		err = expect_exists(n->txn, n->row.parent);
 		if (!err)
 			err = put_dirent(n->txn, n->row.parent, n->row.name, n->ino, NS_TYPE_OF(n->row.mode));
@@ -1138,6 +1188,24 @@ static int rows_commit(struct ns_inode *n)
 	return err ? err : put_row(n->txn, n->ino, &n->row);
 }
 
+/*
+ * Only we change this inode's rows, under its lock, except that it may be removed this very moment: then it is gone,
+ * as it was committed last. Else somebody changed them, or we have a bug.
+ */
+static int commit_refused(struct ns_inode *n)
+{
+	bool pending = n->pending;
+	int err;
+
+	inode_clean_locked(n);
+	err = pending ? 0 : inode_notice_locked(n);
+	if (err || n->gone.rev)
+		return err;
+	if (n->ns->opt.log)
+		n->ns->opt.log(n->ns->opt.log_arg, LOG_CRIT, "a file being written was changed by another");
+	return -EIO;
+}
+
 /* The change of an inode of the live tree becomes a revision. */
 static int commit_alone(struct ns_inode *n, mvcc_rev_t *rev)
 {
@@ -1145,6 +1213,8 @@ static int commit_alone(struct ns_inode *n, mvcc_rev_t *rev)
 	struct buf path = { 0 };
 	int err = commit_path(n, &path);
 
+	if (!err)
+		err = rows_commit(n);
 	if (!err && n->intent)
 		err = mvcc_txn_settle(n->txn, n->intent);
 	if (err)
@@ -1153,15 +1223,11 @@ static int commit_alone(struct ns_inode *n, mvcc_rev_t *rev)
 	story.path = slice_buf(&path);
 	err = mvcc_txn_commit(n->txn, &story, MVCC_COMMIT_KEEP, rev);
 	if (err == MVCC_ECONFLICT) {
-		/* Only we change this inode's rows, under its lock: somebody else did, or we have a bug. */
 		n->txn = NULL;
-		err = -EIO;
-		if (n->ns->opt.log)
-			n->ns->opt.log(n->ns->opt.log_arg, LOG_CRIT,
-				       "a file being written was changed by another");
-		inode_clean_locked(n);
+		err = commit_refused(n);
 	} else if (!err) {
 		n->txn = NULL;
+		inode_clean_locked(n);
 	}
 out:
 	buf_release(&path);
@@ -1174,9 +1240,14 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 
 	if (!n->dirty || n->gone.rev)
 		return 0;
+	err = n->txn ? inode_notice_locked(n) : 0;
+	if (!err && !n->gone.rev)
+		err = content_commit(n);
+	if (err || n->gone.rev)
+		return err;
+	if (!n->ns->live)
+		return commit_alone(n, rev);
 	err = rows_commit(n);
-	if (!err && !n->ns->live)
-		err = commit_alone(n, rev);
 	if (!err)
 		inode_clean_locked(n);
 	return err;

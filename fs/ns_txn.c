@@ -141,6 +141,22 @@ int ns_txn_find(struct ns_txns *txns, struct slice name, struct ns_txn **out)
 	return 0;
 }
 
+int ns_txn_find_id(struct ns_txns *txns, uint64_t id, struct ns_txn **out)
+{
+	struct ns_txn *t;
+
+	pthread_mutex_lock(&txns->lock);
+	for (t = txns->first; t && t->id != id; t = t->next)
+		;
+	if (t)
+		t->refs++;
+	pthread_mutex_unlock(&txns->lock);
+	if (!t)
+		return -ENOENT;
+	*out = t;
+	return 0;
+}
+
 int ns_txns_list(struct ns_txns *txns, struct ns_txn ***out, size_t *n)
 {
 	struct ns_txn **list;
@@ -442,7 +458,7 @@ static int commit_locked(struct ns_txn *t, const struct ns_who *who, mvcc_rev_t 
 	if (!err) {
 		story.path = slice_buf(&path);
 		story.message = t->message.len ? (const char *)message.data : NULL;
-		err = ns_side_commit(t->txns->live, ns_bound_txn(t->ns), &story, rev);
+		err = ns_side_try(t->txns->live, ns_bound_txn(t->ns), &story, rev);
 	}
 	if (!err) {
 		ns_bound_end(t->ns); /* the transaction is gone with its commit */

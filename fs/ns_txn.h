@@ -29,6 +29,9 @@ int ns_txn_begin(struct ns_txns *txns, struct slice name, const struct ns_who *w
 /* The open transaction of that name, held for the caller. -ENOENT. */
 int ns_txn_find(struct ns_txns *txns, struct slice name, struct ns_txn **out);
 
+/* The same, by the id that ns_txn_info() tells. */
+int ns_txn_find_id(struct ns_txns *txns, uint64_t id, struct ns_txn **out);
+
 void ns_txn_ref(struct ns_txn *t);
 void ns_txn_unref(struct ns_txn *t); /* accepts NULL */
 

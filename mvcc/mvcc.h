@@ -239,13 +239,17 @@ MVCC_API int mvcc_txn_peek_cursor_open(struct mvcc_txn *txn, struct slice start,
 MVCC_API int mvcc_txn_range(struct mvcc_txn *txn, struct slice start, struct slice end,
 			    const struct mvcc_range_opt *opt, struct mvcc_rows *out);
 
-/* Guards, judged at commit: MVCC_ECONFLICT if then they do not hold. */
+/*
+ * Guards, judged at commit: MVCC_ECONFLICT if then they do not hold. "exists" of a key that the transaction has put
+ * holds; of one that it puts later, the guard is about what others leave there.
+ */
 MVCC_API int mvcc_txn_expect_exists(struct mvcc_txn *txn, struct slice key);
 MVCC_API int mvcc_txn_expect_empty(struct mvcc_txn *txn, struct slice start, struct slice end);
 
 /*
  * Writes. Key, value and list of blobs are copied. `blobs` are the blobs the value refers to, each
- * staged by this transaction or referred to by a live record.
+ * staged by this transaction, or referred to by a record that the transaction sees, or by one that some other
+ * view sees which stays open until the commit has returned.
  * Returns 0, or -EINVAL for a key or value of forbidden length, -ENOMEM, or an engine's error.
  */
 MVCC_API int mvcc_txn_put(struct mvcc_txn *txn, struct slice key, struct slice value,
@@ -321,9 +325,11 @@ enum {
 	MVCC_COMMIT_NOWAIT = 1,
 	/* After any error but MVCC_ECONFLICT the transaction lives on, to be committed again or aborted. */
 	MVCC_COMMIT_KEEP = 2,
+	MVCC_COMMIT_KEEP_CONFLICT = 4,
 };
 MVCC_API int mvcc_txn_commit(struct mvcc_txn *txn, const struct mvcc_story *story, unsigned flags,
 			     mvcc_rev_t *out_rev);
+int mvcc_txn_conflicts(struct mvcc_txn *txn, int (*fn)(void *arg, struct slice key), void *arg);
 MVCC_API void mvcc_txn_abort(struct mvcc_txn *txn); /* accepts NULL */
 
 /* Is there room in the ring for a few more commits? False means that a commit may have to wait. */
