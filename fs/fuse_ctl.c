@@ -22,7 +22,7 @@ struct ctl_job {
 	struct mount *m;
 	fuse_req_t req;
 	struct handle *h; /* open until the request is answered */
-	uid_t uid;
+	struct asker asker;
 	size_t len;
 	char text[];
 };
@@ -48,7 +48,10 @@ static void job_run(void *arg)
 		.nodes = node_count(&m->nodes),
 		.parked = m->nparked,
 		.pid = (unsigned)getpid(),
-		.uid = job->uid,
+		.uid = job->asker.who.uid,
+		.gid = job->asker.who.gid,
+		.asker = job->asker.who.pid,
+		.comm = job->asker.who.comm,
 		.owner = m->owner,
 		.changed = changed,
 		.changed_arg = m,
@@ -140,7 +143,8 @@ static void ctl_write(fuse_req_t req, struct node *node, struct handle *h, const
 		reply_err(req, -ENOMEM);
 		return;
 	}
-	*job = (struct ctl_job){ .m = m, .req = req, .h = h, .uid = fuse_req_ctx(req)->uid, .len = len };
+	*job = (struct ctl_job){ .m = m, .req = req, .h = h, .len = len };
+	who_asks(req, &job->asker);
 	memcpy(job->text, data, len);
 	err = side_start(m, job_run, job);
 	if (err) {
@@ -178,17 +182,25 @@ static int ctl_open(fuse_req_t req, struct node *node, struct handle *h, struct 
 
 static void ctl_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off)
 {
+	char *data = malloc(size);
 	size_t n;
 
 	(void)node;
 	(void)off; /* a reply is read on from where the last read ended */
+	if (!data) {
+		reply_err(req, -ENOMEM);
+		return;
+	}
 	pthread_mutex_lock(&h->lock);
 	n = h->reply.len - h->reply_at;
 	if (n > size)
 		n = size;
-	fuse_reply_buf(req, n ? (const char *)h->reply.data + h->reply_at : NULL, n);
+	if (n)
+		memcpy(data, h->reply.data + h->reply_at, n);
 	h->reply_at += n;
 	pthread_mutex_unlock(&h->lock);
+	fuse_reply_buf(req, data, n); /* last: the handle may be closed at once */
+	free(data);
 }
 
 const struct kind kind_ctl = {

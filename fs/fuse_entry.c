@@ -43,6 +43,7 @@ int tree_enter(struct mount *m, const struct node *node, struct tree *out)
 	if (out->ns)
 		return 0;
 	ns_txn_unref(out->txn);
+	out->txn = NULL;
 	return -ESTALE;
 }
 

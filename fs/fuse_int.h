@@ -134,7 +134,7 @@ struct tree {
 	struct ns_txn *txn; /* held; NULL: the live tree */
 };
 
-/* -ESTALE when the transaction has ended. Ended by tree_leave(), once, also before a reply. */
+/* -ESTALE when the transaction has ended. tree_leave() ends it before the reply, and accepts what failed. */
 int tree_enter(struct mount *m, const struct node *node, struct tree *out);
 void tree_leave(struct tree *tree);
 

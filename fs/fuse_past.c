@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 /* ---- what stood there -------------------------------------------------------------------------- */
@@ -256,39 +255,39 @@ static int revdir_lookup(struct mount *m, struct node *revdir, const char *name,
 	return err;
 }
 
-/* What a listing of D/@rev shows. */
-struct rev_list {
-	mvcc_rev_t revs[PAST_LISTED];
-	unsigned n;
-};
+static void names_free(void *names)
+{
+	past_names_release(names);
+	free(names);
+}
 
 static int revdir_opendir(fuse_req_t req, struct node *dir, struct handle *h)
 {
 	struct mount *m = mount_of(req);
-	struct rev_list *list = malloc(sizeof(*list));
+	struct past_names *names = calloc(1, sizeof(*names));
 	struct buf path = { 0 };
 	int err;
 
-	if (!list)
+	if (!names)
 		return -ENOMEM;
-	h->own = list;
-	h->free_own = free;
+	h->own = names;
+	h->free_own = names_free;
 	err = ns_path(m->ns, dir->ino, &path);
 	if (!err)
-		err = past_list(m->db, slice_buf(&path), list->revs, &list->n);
+		err = past_list(m->db, slice_buf(&path), names);
 	buf_release(&path);
 	return err;
 }
 
 static int revdir_list(struct mount *m, struct node *dir, struct handle *h, uint64_t pos, struct listed *out)
 {
-	const struct rev_list *list = h->own;
+	const struct past_names *names = h->own;
 
 	(void)m;
-	if (pos >= list->n)
+	if (pos >= names->n)
 		return 0;
-	snprintf(out->name, sizeof(out->name), "%llu", (unsigned long long)list->revs[pos]);
-	out->ino = node_stat_ino(NODE_PAST_DIR, dir->ino, list->revs[pos]);
+	memcpy(out->name, names->names[pos].text, sizeof(out->name));
+	out->ino = node_stat_ino(NODE_PAST_DIR, dir->ino, names->names[pos].rev);
 	return 1;
 }
 

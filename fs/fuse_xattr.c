@@ -4,12 +4,16 @@
 #include "fs/fuse_int.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "mvcc/lease.h"
+
 #define XATTR_PREFIX "user.mvccfs."
+#define XATTR_TTL XATTR_PREFIX "ttl"
 
 static int author_of(struct mvcc *db, mvcc_rev_t rev, struct buf *out)
 {
@@ -32,14 +36,35 @@ static int author_of(struct mvcc *db, mvcc_rev_t rev, struct buf *out)
 	return got;
 }
 
+/* The lease of a file that lives, and what is left of its time, in seconds. */
+static int lease_xattr(struct mount *m, struct node *node, bool ttl, struct buf *out)
+{
+	struct mvcc_lease lease;
+	struct tree tree;
+	char text[32];
+	int err = tree_of(node) ? tree_enter(m, node, &tree) : -ENODATA;
+
+	if (!err) {
+		err = ns_get_lease(tree.ns, node->ino, &lease);
+		tree_leave(&tree);
+	}
+	if (err)
+		return err;
+	snprintf(text, sizeof(text), "%" PRIu64, ttl ? (lease.left_ms + 999) / 1000 : lease.id);
+	return buf_copy(out, slice_str(text));
+}
+
 /* What the store knows of a node, as text. */
 static int own_xattr(struct mount *m, struct node *node, const char *name, struct buf *out)
 {
 	struct ns_attr attr;
 	char text[32];
 	uint64_t value;
-	int err = node_getattr(m, node, &attr);
+	int err;
 
+	if (strcmp(name, "ttl") == 0 || strcmp(name, "lease") == 0)
+		return lease_xattr(m, node, name[0] == 't', out);
+	err = node_getattr(m, node, &attr);
 	if (err)
 		return err;
 	/* A view's directory answers with the view's revision: what `@rev/head` has become. */
@@ -106,17 +131,33 @@ void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 	buf_release(&names);
 }
 
+/* `user.mvccfs.ttl`: whole seconds in digits. */
+static int set_ttl(struct ns *ns, const struct ns_who *who, uint64_t ino, struct slice value)
+{
+	uint64_t s = 0;
+
+	if (!value.len)
+		return -EINVAL;
+	for (size_t i = 0; i < value.len; i++)
+		if (value.data[i] < '0' || value.data[i] > '9' ||
+		    __builtin_mul_overflow(s, (uint64_t)10, &s) ||
+		    __builtin_add_overflow(s, (uint64_t)(value.data[i] - '0'), &s))
+			return -EINVAL;
+	return ns_set_ttl(ns, who, ino, s);
+}
+
 static void run_setxattr(struct call *c)
 {
 	struct asker asker;
 	struct tree tree;
 	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	if (!err) {
+	if (!err && strcmp(c->name, XATTR_TTL) == 0)
+		err = set_ttl(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_of(c->data, c->len));
+	else if (!err)
 		err = ns_setxattr(tree.ns, who_asks(c->req, &asker), c->node->ino, c->name,
 				  slice_of(c->data, c->len), (int)c->flags);
-		tree_leave(&tree);
-	}
+	tree_leave(&tree);
 	reply_err(c->req, err);
 }
 
@@ -125,7 +166,7 @@ static int need_xattr_writable(const struct node *node, const char *name)
 {
 	if (!tree_of(node))
 		return kind_of(node)->read_only;
-	if (is_own_xattr(name))
+	if (is_own_xattr(name) && strcmp(name, XATTR_TTL) != 0)
 		return -EPERM;
 	return strncmp(name, "system.", 7) == 0 ? -EOPNOTSUPP : 0;
 }
@@ -149,16 +190,25 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 		dispatch(&c);
 }
 
+static int remove_ttl(struct ns *ns, const struct ns_who *who, uint64_t ino)
+{
+	struct mvcc_lease lease;
+	int err = ns_get_lease(ns, ino, &lease);
+
+	return err ? err : ns_set_ttl(ns, who, ino, 0);
+}
+
 static void run_removexattr(struct call *c)
 {
 	struct asker asker;
 	struct tree tree;
 	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	if (!err) {
+	if (!err && strcmp(c->name, XATTR_TTL) == 0)
+		err = remove_ttl(tree.ns, who_asks(c->req, &asker), c->node->ino);
+	else if (!err)
 		err = ns_removexattr(tree.ns, who_asks(c->req, &asker), c->node->ino, c->name);
-		tree_leave(&tree);
-	}
+	tree_leave(&tree);
 	reply_err(c->req, err);
 }
 

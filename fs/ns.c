@@ -175,6 +175,14 @@ static int story_path(struct ns *ns, uint64_t ino, struct buf *out)
 
 /* ---- rows in a transaction --------------------------------------------------------------------- */
 
+static int put_leased(struct mvcc_txn *txn, const struct buf *key, const struct buf *value,
+		      mvcc_lease_t lease)
+{
+	const struct mvcc_put put = { .key = slice_buf(key), .value = slice_buf(value), .lease = lease };
+
+	return mvcc_txn_put_with(txn, &put);
+}
+
 int put_row(struct mvcc_txn *txn, uint64_t ino, const struct row_inode *row)
 {
 	struct buf key = { 0 }, value = { 0 };
@@ -184,13 +192,14 @@ int put_row(struct mvcc_txn *txn, uint64_t ino, const struct row_inode *row)
 	if (!err)
 		err = row_inode_encode(&value, row);
 	if (!err)
-		err = mvcc_txn_put(txn, slice_buf(&key), slice_buf(&value), NULL, 0);
+		err = put_leased(txn, &key, &value, row->lease);
 	buf_release(&key);
 	buf_release(&value);
 	return err;
 }
 
-int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t ino, uint8_t type)
+int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t ino, uint8_t type,
+	       mvcc_lease_t lease)
 {
 	struct buf key = { 0 }, value = { 0 };
 	int err;
@@ -199,7 +208,7 @@ int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t i
 	if (!err)
 		err = row_dirent_encode(&value, ino, type);
 	if (!err)
-		err = mvcc_txn_put(txn, slice_buf(&key), slice_buf(&value), NULL, 0);
+		err = put_leased(txn, &key, &value, lease);
 	buf_release(&key);
 	buf_release(&value);
 	return err;
@@ -216,13 +225,13 @@ static int del_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name)
 	return err;
 }
 
-static int put_link(struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct slice name)
+int put_link(struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct slice name, mvcc_lease_t lease)
 {
-	struct buf key = { 0 };
+	struct buf key = { 0 }, nothing = { 0 };
 	int err = row_link_key(&key, ino, dir, name);
 
 	if (!err)
-		err = mvcc_txn_put(txn, slice_buf(&key), slice_of(NULL, 0), NULL, 0);
+		err = put_leased(txn, &key, &nothing, lease);
 	buf_release(&key);
 	return err;
 }
@@ -347,18 +356,6 @@ static int need_empty(struct mvcc_txn *txn, uint64_t dir, bool guard)
 
 /* ---- one change -------------------------------------------------------------------------------- */
 
-/* A change under way: its body fills the transaction, from the state that the transaction reads. */
-struct change {
-	struct ns *ns;
-	const struct ns_who *who;
-	const char *op;
-	struct buf path, path2;
-	int64_t now;
-	mvcc_rev_t rev; /* of the commit */
-};
-
-typedef int change_body(struct change *c, struct mvcc_txn *txn, void *arg);
-
 /* Makes the change a revision of its own, tried again when another one came in between. */
 static int change_commit(struct change *c, change_body *body, void *arg)
 {
@@ -408,7 +405,7 @@ static int change_bound(struct change *c, change_body *body, void *arg)
 	return err;
 }
 
-static int change_run(struct change *c, change_body *body, void *arg)
+int change_run(struct change *c, change_body *body, void *arg)
 {
 	int err;
 
@@ -486,7 +483,7 @@ static int make_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	}
 	err = put_row(txn, m->ino, &row);
 	if (!err)
-		err = put_dirent(txn, m->dir, m->name, m->ino, NS_TYPE_OF(row.mode));
+		err = put_dirent(txn, m->dir, m->name, m->ino, NS_TYPE_OF(row.mode), 0);
 	if (!err)
 		err = touch_dir(c->ns, txn, m->dir, c->now, S_ISDIR(row.mode) ? 1 : 0);
 	row_to_attr(m->ino, &row, NULL, m->out);
@@ -584,9 +581,9 @@ static int link_body(struct change *c, struct mvcc_txn *txn, void *arg)
 		err = put_row(txn, l->ino, &held.row);
 	}
 	if (!err)
-		err = put_dirent(txn, l->dir, l->name, l->ino, NS_TYPE_OF(held.row.mode));
+		err = put_dirent(txn, l->dir, l->name, l->ino, NS_TYPE_OF(held.row.mode), held.row.lease);
 	if (!err)
-		err = put_link(txn, l->ino, l->dir, l->name);
+		err = put_link(txn, l->ino, l->dir, l->name, held.row.lease);
 	if (!err)
 		err = touch_dir(c->ns, txn, l->dir, c->now, 0);
 	held_row_release(&held);
@@ -869,7 +866,10 @@ struct rename {
 	bool dir, last, nothing;
 };
 
-/* An inode's name moves from one place to another: in its row, if that was its first link, else in an L row. */
+/*
+ * An inode's name moves from one place to another: in its row, if that was its first link, else in an L row; and the
+ * new place gets its entry.
+ */
 static int move_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint64_t from_dir,
 		     struct slice from, uint64_t to_dir, struct slice to)
 {
@@ -887,11 +887,13 @@ static int move_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint6
 	} else {
 		err = del_link(txn, ino, from_dir, from);
 		if (!err)
-			err = put_link(txn, ino, to_dir, to);
+			err = put_link(txn, ino, to_dir, to, held.row.lease);
 	}
 	held.row.ctime_ns = c->now;
 	if (!err)
 		err = put_row(txn, ino, &held.row);
+	if (!err)
+		err = put_dirent(txn, to_dir, to, ino, NS_TYPE_OF(held.row.mode), held.row.lease);
 	held_row_release(&held);
 	return err;
 }
@@ -968,15 +970,11 @@ static int rename_body(struct change *c, struct mvcc_txn *txn, void *arg)
 				  drop_file_link(c, txn, other, r->to_dir, r->to, &r->last);
 	} else if (exchange) {
 		err = move_link(c, txn, other, r->to_dir, r->to, r->from_dir, r->from);
-		if (!err)
-			err = put_dirent(txn, r->from_dir, r->from, other, other_type);
 	}
 	if (!err && !exchange)
 		err = del_dirent(txn, r->from_dir, r->from);
 	if (!err)
 		err = move_link(c, txn, ino, r->from_dir, r->from, r->to_dir, r->to);
-	if (!err)
-		err = put_dirent(txn, r->to_dir, r->to, ino, type);
 	if (dir) {
 		from_links--;
 		to_links++;
@@ -1311,8 +1309,9 @@ struct xattr {
 	bool remove;
 };
 
-static int xattr_in(struct mvcc_txn *txn, const struct xattr *x)
+static int xattr_in(struct mvcc_txn *txn, const struct xattr *x, mvcc_lease_t lease)
 {
+	struct mvcc_put put = { .value = x->value, .lease = lease };
 	struct mvcc_item item = { 0 };
 	struct buf key = { 0 };
 	int err;
@@ -1320,6 +1319,7 @@ static int xattr_in(struct mvcc_txn *txn, const struct xattr *x)
 	err = row_xattr_key(&key, x->ino, slice_str(x->name));
 	if (err)
 		return err;
+	put.key = slice_buf(&key);
 	err = mvcc_txn_peek(txn, slice_buf(&key), &item);
 	mvcc_item_release(&item);
 	if (!err && x->flags & XATTR_CREATE)
@@ -1329,8 +1329,7 @@ static int xattr_in(struct mvcc_txn *txn, const struct xattr *x)
 	else if (err == -ENOENT)
 		err = 0;
 	if (!err)
-		err = x->remove ? mvcc_txn_del(txn, slice_buf(&key)) :
-				  mvcc_txn_put(txn, slice_buf(&key), x->value, NULL, 0);
+		err = x->remove ? mvcc_txn_del(txn, put.key) : mvcc_txn_put_with(txn, &put);
 	buf_release(&key);
 	return err;
 }
@@ -1343,7 +1342,7 @@ static int xattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 
 	err = src_row(validated(txn), x->ino, &held);
 	if (!err)
-		err = xattr_in(txn, x);
+		err = xattr_in(txn, x, held.row.lease);
 	if (!err) {
 		if (c->ns->live)
 			bound_dir_fold(c->ns, x->ino, held_is_own(&held), &held.row);
@@ -1370,7 +1369,7 @@ static int change_xattr(struct ns *ns, const struct ns_who *who, struct xattr *x
 		if (!err)
 			err = inode_txn_locked(n);
 		if (!err)
-			err = xattr_in(n->txn, x);
+			err = xattr_in(n->txn, x, n->row.lease);
 		if (!err)
 			n->row.ctime_ns = ns_time_ns();
 	} else {
@@ -1480,7 +1479,7 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 		if (src_row((struct ns_src){ .txn = txn }, row.parent, &held))
 			return 0;
 		held_row_release(&held);
-		err = put_dirent(txn, row.parent, row.name, r->ino, NS_TYPE_OF(row.mode));
+		err = put_dirent(txn, row.parent, row.name, r->ino, NS_TYPE_OF(row.mode), 0);
 		if (!err)
 			err = touch_dir(c->ns, txn, row.parent, row.btime_ns, 0);
 		return err ? err : put_row(txn, r->ino, &row);
@@ -1491,6 +1490,7 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	row.nlink = held.row.nlink;
 	row.parent = held.row.parent;
 	row.name = held.row.name;
+	row.lease = held.row.lease;
 	err = content_drop_rows(txn, ROW_EXTENT, r->ino);
 	if (!err)
 		err = put_row(txn, r->ino, &row);
@@ -1525,6 +1525,8 @@ static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 		if (name_path(ns, r.row.parent, r.row.name, &c.path))
 			buf_clear(&c.path);
 		err = change_run(&c, redo_body, &r);
+		if (err == MVCC_ENOLEASE) /* the file goes with its lease, in a moment */
+			err = mvcc_intent_drop(ns->db, intent);
 	}
 	buf_release(&comm_text);
 	return err;

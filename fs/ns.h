@@ -189,6 +189,21 @@ int ns_setxattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const cha
 int ns_removexattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const char *name);
 
 /*
+ * A file's time to live: when its lease ends, all of the file goes, with all its names, in one revision that the
+ * store makes by itself. What is done to the file meanwhile does not change that. Directories have none: -EISDIR. Whoever
+ * has the file open when it goes keeps it, as after unlinking.
+ *
+ * ns_set_ttl() gives the file a lease of its own; the time it has already only begins anew, which is no
+ * revision. 0 takes the lease away. -EINVAL beyond MVCC_LEASE_TTL_MAX seconds, MVCC_ENOLEASE when the file is about to go.
+ * ns_set_lease() attaches it to a lease that is there, or (0) to none; `*rev` (may be NULL) is the revision that made.
+ * ns_get_lease() is -ENODATA when there is none.
+ */
+struct mvcc_lease;
+int ns_set_ttl(struct ns *ns, const struct ns_who *who, uint64_t ino, uint64_t ttl_s);
+int ns_set_lease(struct ns *ns, const struct ns_who *who, uint64_t ino, mvcc_lease_t lease, mvcc_rev_t *rev);
+int ns_get_lease(struct ns *ns, uint64_t ino, struct mvcc_lease *out);
+
+/*
  * Open files. A handle is to one inode; handles of one inode share all state. What is written is
  * seen by every reader of the live tree at once, and by no revision before it is committed.
  */

@@ -34,6 +34,7 @@ int src_row(struct ns_src src, uint64_t ino, struct held_row *out)
 		err = src_get(src, slice_buf(&key), &held.item);
 	if (!err)
 		err = row_inode_decode(held.item.value, &held.row);
+	held.row.lease = held.item.lease;
 	buf_release(&key);
 	if (err)
 		held_row_release(&held);

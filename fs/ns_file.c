@@ -11,6 +11,8 @@
  */
 #include "fs/ns_int.h"
 
+#include "mvcc/lease.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <linux/falloc.h>
@@ -283,11 +285,24 @@ void inode_attr(const struct ns_inode *n, struct ns_attr *out)
 		out->nlink = 0;
 }
 
+/* A file whose lease has ended can take no row any more. */
+static int lease_check_locked(struct ns_inode *n)
+{
+	struct mvcc_lease lease;
+
+	if (!n->row.lease || n->gone.rev || n->ns->live ||
+	    (!mvcc_lease_get(n->ns->db, n->row.lease, &lease) && lease.left_ms))
+		return 0;
+	return inode_lease_over_locked(n);
+}
+
 int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char *op)
 {
 	struct ns *ns = n->ns;
 	int err = ns->failed ? ns->failed : inode_load_locked(n);
 
+	if (!err)
+		err = lease_check_locked(n);
 	if (err)
 		return err;
 	n->last_write_ms = ns_time_ms();
@@ -361,6 +376,7 @@ int inode_gone_locked(struct ns_inode *n, struct ns_gone gone)
 	set_gone(n, gone);
 	err = inode_load_locked(n);
 	n->row.nlink = 0;
+	n->row.lease = 0; /* what it has from now on is its own */
 	return err;
 }
 
@@ -400,6 +416,18 @@ int inode_notice_locked(struct ns_inode *n)
 	}
 	buf_release(&key);
 	return err;
+}
+
+int inode_lease_over_locked(struct ns_inode *n)
+{
+	mvcc_rev_t floor = mvcc_floor(n->ns->db);
+
+	if (n->intent)
+		mvcc_intent_drop(n->ns->db, n->intent);
+	n->intent = 0;
+	/* Whichever revision removes it: at that of its row's last change it is as it was. */
+	return inode_gone_locked(
+		n, (struct ns_gone){ n->ino, (n->base.mod_rev > floor ? n->base.mod_rev : floor) + 1 });
 }
 
 int inode_names_locked(struct ns *ns, uint64_t ino)
@@ -475,7 +503,7 @@ static int cut_in_txn(struct ns_inode *n)
 	int err = 0;
 
 	if (n->cut != UINT64_MAX && !n->row.inlined)
-		err = content_cut(n->txn, n->ino, n->cut, NS_SIZE_MAX, &n->row.alloc);
+		err = content_cut(n->txn, n->ino, n->cut, NS_SIZE_MAX, &n->row);
 	if (!err)
 		n->cut = UINT64_MAX;
 	return err;
@@ -697,7 +725,7 @@ static int chunk_stage(struct ns_inode *n, const struct chunk *c)
 			continue;
 		err = content_place(n->txn, n->ino, from,
 				    slice_of(c->data + (size_t)first * NS_PAGE, (size_t)(to - from)),
-				    from >= n->stored_end, &n->row.alloc);
+				    from >= n->stored_end, &n->row);
 		if (n->stored_end < to)
 			n->stored_end = to;
 	}
@@ -720,7 +748,7 @@ static int inode_uninline(struct ns_inode *n)
 		struct chunk *c = chunk_find(n, 0);
 
 		if (!c || !(c->dirty & 1))
-			err = content_place(n->txn, n->ino, 0, slice_buf(&n->content), true, &n->row.alloc);
+			err = content_place(n->txn, n->ino, 0, slice_buf(&n->content), true, &n->row);
 		n->stored_end = n->content.len;
 	}
 	if (err) {
@@ -942,7 +970,7 @@ static int punch(struct ns_inode *n, uint64_t from, uint64_t to)
 	if (n->row.alloc == 0)
 		return 0;
 	err = inode_txn_locked(n);
-	return err ? err : content_cut(n->txn, n->ino, first * NS_PAGE, last * NS_PAGE, &n->row.alloc);
+	return err ? err : content_cut(n->txn, n->ino, first * NS_PAGE, last * NS_PAGE, &n->row);
 }
 
 static int truncate_locked(struct ns_inode *n, uint64_t size)
@@ -964,7 +992,7 @@ static int truncate_locked(struct ns_inode *n, uint64_t size)
 			n->content.len = (size_t)size;
 		n->row.content = slice_buf(&n->content);
 		if (!n->row.inlined && n->txn)
-			err = content_cut(n->txn, n->ino, size, NS_SIZE_MAX, &n->row.alloc);
+			err = content_cut(n->txn, n->ino, size, NS_SIZE_MAX, &n->row);
 		else if (!n->row.inlined && size < n->cut)
 			n->cut = size;
 	}
@@ -1140,7 +1168,7 @@ static int content_commit(struct ns_inode *n)
 			return (int)got;
 		err = inode_txn_locked(n);
 		if (!err && !n->row.inlined && alloc)
-			err = content_cut(n->txn, n->ino, 0, NS_SIZE_MAX, &n->row.alloc);
+			err = content_cut(n->txn, n->ino, 0, NS_SIZE_MAX, &n->row);
 		if (!err)
 			err = buf_copy(&n->content, slice_of(bytes, (size_t)got));
 		if (err)
@@ -1181,7 +1209,8 @@ static int rows_commit(struct ns_inode *n)
 	if (n->pending) {
 		err = expect_exists(n->txn, n->row.parent);
 		if (!err)
-			err = put_dirent(n->txn, n->row.parent, n->row.name, n->ino, NS_TYPE_OF(n->row.mode));
+			err = put_dirent(n->txn, n->row.parent, n->row.name, n->ino, NS_TYPE_OF(n->row.mode),
+					 0);
 		if (!err)
 			err = touch_dir(n->ns, n->txn, n->row.parent, n->row.btime_ns, 0);
 	}
@@ -1230,6 +1259,8 @@ static int commit_alone(struct ns_inode *n, mvcc_rev_t *rev)
 		inode_clean_locked(n);
 	}
 out:
+	if (err == MVCC_ENOLEASE) /* it has ended just now */
+		err = inode_lease_over_locked(n);
 	buf_release(&path);
 	return err;
 }
@@ -1240,7 +1271,9 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 
 	if (!n->dirty || n->gone.rev)
 		return 0;
-	err = n->txn ? inode_notice_locked(n) : 0;
+	err = lease_check_locked(n);
+	if (!err && n->txn)
+		err = inode_notice_locked(n);
 	if (!err && !n->gone.rev)
 		err = content_commit(n);
 	if (err || n->gone.rev)

@@ -76,14 +76,14 @@ int ns_dir_open(struct mvcc_view *view, bool own_view, uint64_t dir, struct ns_p
 /* ---- ns_content.c: file content inside a transaction ------------------------------------------- */
 
 /*
- * Each changes the extents of `ino` in `txn` and keeps `*alloc`, the bytes stored, true. Offsets at or
- * above NS_SIZE_MAX mean the end.
+ * Each changes the extents of `ino` in `txn` and keeps `row->alloc`, the bytes stored, true; what it puts has the
+ * row's lease. Offsets at or above NS_SIZE_MAX mean the end.
  */
-int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, uint64_t *alloc);
+int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, struct row_inode *row);
 
 /* Puts `bytes` (at most NS_EXTENT_MAX) at `off`. `fresh`: the caller knows that no extent is there. */
 int content_place(struct mvcc_txn *txn, uint64_t ino, uint64_t off, struct slice bytes, bool fresh,
-		  uint64_t *alloc);
+		  struct row_inode *row);
 
 /* Gives a file the size `size` by cutting or by a hole, in `row` and in the extents. `content` backs the row's. */
 int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *content,
@@ -246,6 +246,12 @@ int inode_notice_locked(struct ns_inode *n);
  */
 int inode_names_locked(struct ns *ns, uint64_t ino);
 
+/*
+ * The lease of an open file has ended, or is about to: the store deletes all the file's rows, so it is gone to whoever
+ * still has it open.
+ */
+int inode_lease_over_locked(struct ns_inode *n);
+
 /* Makes a pending inode gone that never came into a revision, and takes its name away. */
 void inode_discard_locked(struct ns_inode *n);
 
@@ -296,8 +302,30 @@ void touch_apply(const struct touch *t, struct row_inode *row);
 int touch_update(struct mvcc_txn *txn, uint64_t dir, const struct touch *t);
 
 int put_row(struct mvcc_txn *txn, uint64_t ino, const struct row_inode *row);
-int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t ino, uint8_t type);
+int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t ino, uint8_t type,
+	       mvcc_lease_t lease);
+int put_link(struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct slice name, mvcc_lease_t lease);
 int expect_exists(struct mvcc_txn *txn, uint64_t ino); /* the inode's row */
+
+/* ---- one change ------------------------------------------------------------------------------ */
+
+/* A change under way: its body fills the transaction, from the state that the transaction reads. */
+struct change {
+	struct ns *ns;
+	const struct ns_who *who;
+	const char *op;
+	struct buf path, path2; /* released by change_run() */
+	int64_t now;
+	mvcc_rev_t rev; /* of the commit */
+};
+
+typedef int change_body(struct change *c, struct mvcc_txn *txn, void *arg);
+
+/*
+ * Runs `body` in a transaction, and again when another change came in between; in a bound tree, once, in the tree's
+ * transaction: so a body asks all it has to ask before it writes.
+ */
+int change_run(struct change *c, change_body *body, void *arg);
 int redo_intents(struct ns *ns);
 
 /* ---- ns_bound.c: what is different in a tree that stands in one transaction -------------------- */

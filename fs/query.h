@@ -33,7 +33,7 @@ struct ns;
 /* Who is asked, and who asks. Everything is borrowed. */
 struct query_env {
 	struct mvcc *db;
-	struct ns *ns; /* NULL when not mounted */
+	struct ns *ns;
 	const char *db_path;
 	const char *mountpoint; /* NULL when not mounted */
 	const char *revname;    /* what @rev is called there; NULL when there is none */
@@ -42,8 +42,15 @@ struct query_env {
 	uint64_t parked;        /* mounted: requests put aside, since the mount, as the ring was full */
 	unsigned pid;           /* of the process that has the database open */
 	uid_t uid;              /* who asks */
-	uid_t owner;            /* of the mount: besides root, the only one who may */
-	/* Called after a revision made here, which the kernel knows nothing of, and before the reply. NULL: nobody need know. */
+	gid_t gid;
+	unsigned asker;   /* its pid */
+	const char *comm; /* the asker's program; may be NULL */
+	uid_t owner;      /* of the mount: besides root, the only one who may */
+
+	/*
+	 * Called after a request made a revision without the kernel knowing of it, before the reply, with no
+	 * lock held. NULL when not mounted.
+	 */
 	void (*changed)(void *arg, mvcc_rev_t rev);
 	void *changed_arg;
 };
@@ -55,9 +62,7 @@ struct query_env {
 int query_answer(const struct query_env *env, struct slice request, struct buf *reply);
 
 /*
- * The revision that `expr` means: a number, "head" (the newest) or "head~3" (so many before it).
- * Returns 0, -EINVAL when it is no such thing, -ENOENT when it counts to before revision 1,
- * MVCC_EFUTURE, or MVCC_ECOMPACTED.
+ * The revision that `expr` means now: expr_rev(), by the clock on the wall.
  */
 int query_rev(struct mvcc *db, struct slice expr, mvcc_rev_t *out);
 

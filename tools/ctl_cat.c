@@ -5,6 +5,7 @@
  */
 #include "tools/ctl.h"
 
+#include "fs/expr.h"
 #include "fs/json_bytes.h"
 #include "fs/ns.h"
 #include "fs/query.h"
@@ -178,7 +179,7 @@ static int cat_mounted(struct ctl *ctl, const char *path, const char *expr)
 static int complain_rev(struct ctl *ctl, int err, const char *expr)
 {
 	if (err == -EINVAL)
-		return ctl_complain(CTL_TROUBLE, "\"%s\" is no revision; say a number, head or head~3", expr);
+		return ctl_complain(CTL_TROUBLE, "\"%s\" is no revision; say " EXPR_FORMS, expr);
 	if (err == MVCC_ECOMPACTED)
 		return ctl_complain(CTL_COMPACTED,
 				    "revision %s was compacted away; the oldest there is, is %" PRIu64, expr,
@@ -251,7 +252,7 @@ static int run(struct ctl *ctl, int argc, char **argv)
 	if (optind + 1 != argc || ctl->json || ctl->nul)
 		return ctl_usage(&ctl_cat);
 	if (!*expr || *expr == '.' || strchr(expr, '/'))
-		return ctl_complain(CTL_TROUBLE, "\"%s\" is no revision; say a number, head or head~3", expr);
+		return ctl_complain(CTL_TROUBLE, "\"%s\" is no revision; say " EXPR_FORMS, expr);
 	return run_path(ctl, argv[optind], expr);
 }
 
@@ -260,7 +261,7 @@ const struct ctl_verb ctl_cat = {
 	.synopsis = "PATH [--rev N]",
 	.summary = "print a file as it stood at a revision",
 	.help = "Prints the content of PATH, a regular file.\n\n"
-		"  -r, --rev N    at revision N: a number, head, or head~3. Without it the newest revision;\n"
-		"                 what is written but not yet closed is in none\n",
+		"  -r, --rev N    at revision N: a number, head, head~3, a tag or a time; see mvccfs(7).\n"
+		"                 Without it the newest; what is written but not yet closed is in none\n",
 	.run = run,
 };

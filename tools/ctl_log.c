@@ -14,28 +14,19 @@ struct log_args {
 	uint64_t limit;
 };
 
-static uint64_t number(struct json_object *o, const char *key)
-{
-	struct json_object *member;
-
-	return json_object_object_get_ex(o, key, &member) ? json_object_get_uint64(member) : 0;
-}
-
 /* ---- one entry ----------------------------------------------------------------------------------- */
 
 /* Is there something to print? */
 static bool print_member(struct json_object *o, const char *key, const char *before, const char *after)
 {
-	struct buf bytes = { 0 };
-	bool there = json_get_bytes(o, key, &bytes) == 0 && bytes.len;
+	struct json_object *member;
 
-	if (there) {
-		fputs(before, stdout);
-		ctl_print_escaped(stdout, slice_buf(&bytes));
-		fputs(after, stdout);
-	}
-	buf_release(&bytes);
-	return there;
+	if (!json_object_object_get_ex(o, key, &member) || !json_object_get_string_len(member))
+		return false;
+	fputs(before, stdout);
+	ctl_print_bytes(o, key);
+	fputs(after, stdout);
+	return true;
 }
 
 /* Words in columns, where a longer one pushes the rest aside. */
@@ -54,8 +45,9 @@ static void print_line(struct json_object *o)
 {
 	char time[64];
 
-	ctl_format_time((int64_t)number(o, "time_ns"), time);
-	printf("%6" PRIu64 "  %s  %-8s  ", number(o, "rev"), time, ctl_user_name((uint32_t)number(o, "uid")));
+	ctl_format_time((int64_t)ctl_number(o, "time_ns"), time);
+	printf("%6" PRIu64 "  %s  %-8s  ", ctl_number(o, "rev"), time,
+	       ctl_user_name((uint32_t)ctl_number(o, "uid")));
 	print_column(o, "comm", 12);
 	print_column(o, "op", 8);
 	if (!print_member(o, "path", "", ""))
@@ -65,36 +57,12 @@ static void print_line(struct json_object *o)
 	putchar('\n');
 }
 
-static int print_json(struct json_object *o)
-{
-	struct buf text = { 0 };
-	int err = json_append(&text, o);
-
-	if (!err)
-		err = buf_put_u8(&text, '\n');
-	if (!err)
-		fwrite(text.data, 1, text.len, stdout);
-	buf_release(&text);
-	return err ? ctl_complain_err(err, "log") : 0;
-}
-
-static void print_path_nul(struct json_object *o)
-{
-	struct buf path = { 0 };
-
-	if (json_get_bytes(o, "path", &path) == 0) {
-		fwrite(path.data, 1, path.len, stdout);
-		putchar(0);
-	}
-	buf_release(&path);
-}
-
 static int print_entry(const struct ctl *ctl, struct json_object *o)
 {
 	if (ctl->json)
-		return print_json(o);
+		return ctl_print_json(o);
 	if (ctl->nul)
-		print_path_nul(o);
+		ctl_print_nul(o, "path");
 	else
 		print_line(o);
 	return 0;
@@ -163,9 +131,9 @@ static int print_log(struct ctl *ctl, struct log_args *args)
 		if (status)
 			break;
 		status = print_page(ctl, reply, &left);
-		next = number(reply, "next");
+		next = ctl_number(reply, "next");
 		if (!status && next)
-			status = set_rev(&args->from, number(reply, "from"));
+			status = set_rev(&args->from, ctl_number(reply, "from"));
 		if (!status && next)
 			status = set_rev(&args->to, next);
 		json_object_put(reply);
@@ -177,23 +145,10 @@ static int print_log(struct ctl *ctl, struct log_args *args)
 
 /* ---- arguments ----------------------------------------------------------------------------------- */
 
-/* A number, head, or head~N, or nothing: what may stand on a side of "..". */
+/* Anything that is no path: a tag may be called anything but that. */
 static bool is_bound(struct slice s)
 {
-	struct slice head = slice_str("head");
-
-	if (slice_starts(s, head)) {
-		s = slice_of(s.data + head.len, s.len - head.len);
-		if (!s.len)
-			return true;
-		if (s.data[0] != '~' || s.len == 1)
-			return false;
-		s = slice_of(s.data + 1, s.len - 1);
-	}
-	for (size_t i = 0; i < s.len; i++)
-		if (s.data[i] < '0' || s.data[i] > '9')
-			return false;
-	return true;
+	return !s.len || !memchr(s.data, '/', s.len);
 }
 
 /* "A..B", "..B" or "A..". A path that looks like one can be written ./A..B. ".." alone is the parent. */
@@ -211,15 +166,6 @@ static bool parse_range(const char *arg, struct slice *from, struct slice *to)
 	*from = left;
 	*to = right;
 	return true;
-}
-
-static bool parse_limit(const char *arg, uint64_t *out)
-{
-	char *end;
-
-	errno = 0;
-	*out = strtoull(arg, &end, 10);
-	return arg[0] >= '0' && arg[0] <= '9' && !*end && !errno;
 }
 
 static int run_args(struct ctl *ctl, struct log_args *args, int argc, char **argv)
@@ -256,7 +202,7 @@ static int run(struct ctl *ctl, int argc, char **argv)
 	int opt, status;
 
 	while ((opt = getopt_long(argc, argv, "n:" CTL_SHORT_OPTIONS, options, NULL)) != -1) {
-		if (opt == 'n' && parse_limit(optarg, &args.limit))
+		if (opt == 'n' && ctl_parse_number(optarg, &args.limit))
 			continue;
 		if (opt == 'n')
 			return ctl_complain(CTL_TROUBLE, "-n wants a number, not \"%s\"", optarg);
@@ -277,8 +223,8 @@ const struct ctl_verb ctl_log = {
 	.help = "Lists revisions, newest first, one a line: revision, local time, user, program, operation,\n"
 		"path, and after <- the other path of a rename or link.\n\n"
 		"  PATH           only changes of PATH and of what lies below it\n"
-		"  A..B           only revisions from A to B; either may be left out. A revision is a\n"
-		"                 number, head, or head~3\n"
+		"  A..B           only revisions from A to B; either may be left out. Each is\n"
+		"                 a number, head, head~3, a tag or a time; see mvccfs(7)\n"
 		"  -n, --limit N  at most N\n"
 		"  --json         one JSON object a line\n"
 		"  -z, --null     only the paths, each ended by a NUL\n",

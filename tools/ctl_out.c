@@ -4,6 +4,8 @@
 #include "fs/query.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -54,6 +56,43 @@ void ctl_print_escaped(FILE *f, struct slice s)
 	}
 }
 
+bool ctl_print_bytes(struct json_object *o, const char *key)
+{
+	struct buf bytes = { 0 };
+	bool there = json_get_bytes(o, key, &bytes) == 0 && bytes.len;
+
+	if (there)
+		ctl_print_escaped(stdout, slice_buf(&bytes));
+	buf_release(&bytes);
+	return there;
+}
+
+void ctl_print_nul(struct json_object *o, const char *key)
+{
+	struct buf bytes = { 0 };
+
+	if (json_get_bytes(o, key, &bytes) == 0) {
+		fwrite(bytes.data, 1, bytes.len, stdout);
+		putchar(0);
+	}
+	buf_release(&bytes);
+}
+
+int ctl_print_json(struct json_object *o)
+{
+	struct buf text = { 0 };
+	int err;
+
+	json_object_object_del(o, "ok");
+	err = json_append(&text, o);
+	if (!err)
+		err = buf_put_u8(&text, '\n');
+	if (!err)
+		fwrite(text.data, 1, text.len, stdout);
+	buf_release(&text);
+	return err ? ctl_complain_err(err, "the output") : 0;
+}
+
 void ctl_format_time(int64_t ns, char out[64])
 {
 	time_t t = (time_t)(ns / 1000000000);
@@ -61,6 +100,36 @@ void ctl_format_time(int64_t ns, char out[64])
 
 	if (!localtime_r(&t, &tm) || !strftime(out, 64, "%Y-%m-%d %H:%M:%S", &tm))
 		snprintf(out, 64, "@%lld", (long long)t);
+}
+
+void ctl_format_bytes(uint64_t bytes, char out[32])
+{
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	double v = (double)bytes;
+	unsigned unit = 0;
+
+	while (v >= 1024 && unit < 6) {
+		v /= 1024;
+		unit++;
+	}
+	snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", v, units[unit]);
+}
+
+void ctl_format_span(uint64_t s, char out[32])
+{
+	static const struct {
+		uint64_t s;
+		char unit;
+	} units[] = { { 86400, 'd' }, { 3600, 'h' }, { 60, 'm' }, { 1, 's' } };
+	unsigned i = 0;
+
+	while (i < 3 && s < units[i].s)
+		i++;
+	if (i < 3 && s % units[i].s / units[i + 1].s)
+		snprintf(out, 32, "%" PRIu64 "%c %" PRIu64 "%c", s / units[i].s, units[i].unit,
+			 s % units[i].s / units[i + 1].s, units[i + 1].unit);
+	else
+		snprintf(out, 32, "%" PRIu64 "%c", s / units[i].s, units[i].unit);
 }
 
 const char *ctl_user_name(uint32_t uid)

@@ -6,7 +6,19 @@
 
 #include <stdlib.h>
 
-static const struct ctl_verb *const verbs[] = { &ctl_status, &ctl_log, &ctl_cat };
+/* clang-format off */
+static const struct ctl_verb *const verbs[] = {
+	&ctl_status,
+	&ctl_log,
+	&ctl_cat,
+	&ctl_tag,
+	&ctl_untag,
+	&ctl_compact,
+	&ctl_retain,
+	&ctl_why,
+	&ctl_lease,
+};
+/* clang-format on */
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
 
 static void print_help(void)
@@ -14,7 +26,7 @@ static void print_help(void)
 	printf("usage: mvccctl [--mount M | --db DB] VERB [ARGUMENTS]\n\n"
 	       "Asks a database of mvccfs, mounted or not.\n\nVerbs:\n");
 	for (size_t i = 0; i < NVERBS; i++)
-		printf("  %-8s %s\n", verbs[i]->name, verbs[i]->summary);
+		printf("  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
 	printf("\nOptions, before or after the verb:\n"
 	       "  --mount M   the database mounted at M, or at a directory above M\n"
 	       "  --db DB     the database in directory DB\n"
@@ -53,6 +65,12 @@ bool ctl_option(struct ctl *ctl, const struct ctl_verb *verb, int opt, int *stat
 		return true;
 	case CTL_OPT_JSON:
 		ctl->json = true;
+		return true;
+	case CTL_OPT_SESSION:
+		ctl->session = optarg;
+		return true;
+	case CTL_OPT_MESSAGE:
+		ctl->message = optarg;
 		return true;
 	case 'z':
 		ctl->nul = true;
