@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Which a NODE_TXN_FILE is, in its `ino`. */
@@ -116,7 +117,16 @@ static void forget_txn(struct mount *m, struct ns_txn *t)
 	node_release(&m->nodes, txns);
 }
 
-static void reply_committed(struct commit_job *job)
+/* Whoever reads the file is told the revision. */
+static int commit_text(mvcc_rev_t rev, struct buf *out)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%llu\n", (unsigned long long)rev);
+	return buf_copy(out, slice_str(text));
+}
+
+static void reply_committed(struct commit_job *job, mvcc_rev_t rev)
 {
 	struct mount *m = job->m;
 	struct fuse_entry_param e;
@@ -129,7 +139,9 @@ static void reply_committed(struct commit_job *job)
 		return;
 	}
 	h = handle_new(&job->fi);
-	if (!h) {
+	if (!h || commit_text(rev, &h->reply)) {
+		if (h)
+			handle_free(h);
 		forget_entry(m, &e);
 		reply_err(job->req, -ENOMEM);
 		return;
@@ -153,7 +165,7 @@ static void commit_run(void *arg)
 		if (rev > before)
 			notify_changed(job->m, rev);
 		forget_txn(job->m, job->txn);
-		reply_committed(job);
+		reply_committed(job, rev);
 	}
 	ns_txn_unref(job->txn);
 	free(job);
@@ -234,6 +246,7 @@ static int file_getattr(struct mount *m, struct node *node, struct ns_attr *attr
 		.atime_ns = info.begun_ns,
 		.mtime_ns = info.begun_ns,
 		.ctime_ns = info.begun_ns,
+		.rev = info.base,
 	};
 	buf_release(&text);
 	ns_txn_unref(t);
@@ -298,6 +311,7 @@ const struct kind kind_txn_file = {
 	.open = file_open,
 	.read = file_read,
 	.write = file_write,
+	.has_own_xattrs = true, /* user.mvccfs.rev is what the transaction began with */
 	.read_only = -EPERM,
 };
 

@@ -388,13 +388,13 @@ static int put_line(struct buf *lines, struct slice path)
 	return err ? err : buf_put_u8(lines, '\n');
 }
 
-static int note_conflict(void *arg, struct slice key)
+static int note_conflict(void *arg, const struct mvcc_conflict *conflict)
 {
 	struct conflict_list *list = arg;
 	struct buf path = { 0 };
 	struct row_key k;
 	char unknown[40];
-	int err = row_key_decode(key, &k);
+	int err = row_key_decode(conflict->key, &k);
 
 	if (err || list->full)
 		return err;

@@ -325,11 +325,9 @@ enum {
 	MVCC_COMMIT_NOWAIT = 1,
 	/* After any error but MVCC_ECONFLICT the transaction lives on, to be committed again or aborted. */
 	MVCC_COMMIT_KEEP = 2,
-	MVCC_COMMIT_KEEP_CONFLICT = 4,
 };
 MVCC_API int mvcc_txn_commit(struct mvcc_txn *txn, const struct mvcc_story *story, unsigned flags,
 			     mvcc_rev_t *out_rev);
-int mvcc_txn_conflicts(struct mvcc_txn *txn, int (*fn)(void *arg, struct slice key), void *arg);
 MVCC_API void mvcc_txn_abort(struct mvcc_txn *txn); /* accepts NULL */
 
 /* Is there room in the ring for a few more commits? False means that a commit may have to wait. */

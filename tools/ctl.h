@@ -61,6 +61,7 @@ extern const struct ctl_verb ctl_log;
 extern const struct ctl_verb ctl_retain;
 extern const struct ctl_verb ctl_status;
 extern const struct ctl_verb ctl_tag;
+extern const struct ctl_verb ctl_txn;
 extern const struct ctl_verb ctl_untag;
 extern const struct ctl_verb ctl_why;
 
@@ -111,6 +112,20 @@ void ctl_close(struct ctl *ctl);
  * root otherwise. "." and ".." are resolved; @rev/N drops out. Gives a string; 0, or the exit status.
  */
 int ctl_tree_path(const struct ctl *ctl, const char *arg, char **out);
+
+/* The place of the working directory in the tree of the mount; NULL when it lies elsewhere. Gives a string. */
+int ctl_cwd_place(const struct ctl *ctl, char **out);
+
+/* ---- a command (ctl_command.c) ------------------------------------------------------------------ */
+
+/* As env(1) has them: it failed itself, the command cannot be run, there is no such command. */
+enum { CTL_RUN_FAILED = 125, CTL_RUN_CANNOT = 126, CTL_RUN_ABSENT = 127 };
+
+/*
+ * Runs a command, in directory `dir` (NULL: where we are). Signals that would end this process end the command
+ * instead. Returns its exit status, 128 + N when signal N ended it, or one of the above, and has said why.
+ */
+int ctl_run_command(char **argv, const char *dir);
 
 /* ---- asking (ctl_ask.c) ------------------------------------------------------------------------ */
 

@@ -17,6 +17,7 @@ static const struct ctl_verb *const verbs[] = {
 	&ctl_retain,
 	&ctl_why,
 	&ctl_lease,
+	&ctl_txn,
 };
 /* clang-format on */
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
