@@ -34,8 +34,9 @@ static void changed(void *arg, mvcc_rev_t rev)
 	notify_changed(arg, rev);
 }
 
-static void job_run(struct ctl_job *job)
+static void job_run(void *arg)
 {
+	struct ctl_job *job = arg;
 	struct mount *m = job->m;
 	struct query_env env = {
 		.db = m->db,
@@ -67,6 +68,7 @@ static void job_run(struct ctl_job *job)
 		reply_err(job->req, err);
 	else
 		fuse_reply_write(job->req, job->len);
+	free(job);
 }
 
 static void job_over(struct ctl_worker *w)
@@ -77,36 +79,51 @@ static void job_over(struct ctl_worker *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
-static void *job_main(void *arg)
-{
-	struct ctl_job *job = arg;
-	struct ctl_worker *w = job->m->ctl;
+/* What a thread of ours is to do. */
+struct side {
+	struct ctl_worker *worker;
+	void (*fn)(void *arg);
+	void *arg;
+};
 
-	job_run(job);
-	free(job);
-	job_over(w);
+static void *side_main(void *arg)
+{
+	struct side side = *(struct side *)arg;
+
+	free(arg);
+	side.fn(side.arg);
+	job_over(side.worker);
 	return NULL;
 }
 
-static int job_start(struct ctl_worker *w, struct ctl_job *job)
+int side_start(struct mount *m, void (*fn)(void *arg), void *arg)
 {
+	struct ctl_worker *w = m->ctl;
+	struct side *side = malloc(sizeof(*side));
 	pthread_attr_t attr;
 	pthread_t thread;
 	bool full;
 	int err;
 
+	if (!side)
+		return -ENOMEM;
+	*side = (struct side){ w, fn, arg };
 	pthread_mutex_lock(&w->lock);
 	full = w->njobs == JOBS_MAX;
 	w->njobs += !full;
 	pthread_mutex_unlock(&w->lock);
-	if (full)
+	if (full) {
+		free(side);
 		return -EAGAIN;
+	}
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	err = pthread_create(&thread, &attr, job_main, job);
+	err = pthread_create(&thread, &attr, side_main, side);
 	pthread_attr_destroy(&attr);
-	if (err)
+	if (err) {
 		job_over(w);
+		free(side);
+	}
 	return -err;
 }
 
@@ -129,7 +146,7 @@ static void ctl_write(fuse_req_t req, struct node *node, struct handle *h, const
 	*job = (struct ctl_job){ .m = m, .req = req, .h = h, .len = len };
 	who_asks(req, &job->asker);
 	memcpy(job->text, data, len);
-	err = job_start(m->ctl, job);
+	err = side_start(m, job_run, job);
 	if (err) {
 		free(job);
 		reply_err(req, err);
@@ -165,17 +182,25 @@ static int ctl_open(fuse_req_t req, struct node *node, struct handle *h, struct 
 
 static void ctl_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off)
 {
+	char *data = malloc(size);
 	size_t n;
 
 	(void)node;
 	(void)off; /* a reply is read on from where the last read ended */
+	if (!data) {
+		reply_err(req, -ENOMEM);
+		return;
+	}
 	pthread_mutex_lock(&h->lock);
 	n = h->reply.len - h->reply_at;
 	if (n > size)
 		n = size;
-	fuse_reply_buf(req, n ? (const char *)h->reply.data + h->reply_at : NULL, n);
+	if (n)
+		memcpy(data, h->reply.data + h->reply_at, n);
 	h->reply_at += n;
 	pthread_mutex_unlock(&h->lock);
+	fuse_reply_buf(req, data, n); /* last: the handle may be closed at once */
+	free(data);
 }
 
 const struct kind kind_ctl = {

@@ -3,6 +3,8 @@
  */
 #include "fs/fuse_int.h"
 
+#include "fs/ns_txn.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -179,6 +181,8 @@ int mount_serve(const struct mount_config *config)
 	if (err)
 		goto out;
 	err = ctl_start(m);
+	if (!err && !config->root_rev)
+		err = ns_txns_new(m->ns, &m->txns);
 	if (!err)
 		err = session_new(m);
 	if (!err) {
@@ -191,6 +195,7 @@ int mount_serve(const struct mount_config *config)
 		fuse_session_destroy(m->session);
 	}
 	ctl_stop(m);
+	ns_txns_free(m->txns);
 	node_table_release(&m->nodes);
 out:
 	if (m->db_fd >= 0)

@@ -39,12 +39,17 @@ static int author_of(struct mvcc *db, mvcc_rev_t rev, struct buf *out)
 }
 
 /* The lease of a file that lives, and what is left of its time, in seconds. */
-static int lease_xattr(struct ns *ns, uint64_t ino, bool ttl, struct buf *out)
+static int lease_xattr(struct mount *m, struct node *node, bool ttl, struct buf *out)
 {
 	struct mvcc_lease lease;
+	struct tree tree;
 	char text[32];
-	int err = ns ? ns_get_lease(ns, ino, &lease) : -ENODATA;
+	int err = tree_of(node) ? tree_enter(m, node, &tree) : -ENODATA;
 
+	if (!err) {
+		err = ns_get_lease(tree.ns, node->ino, &lease);
+		tree_leave(&tree);
+	}
 	if (err)
 		return err;
 	snprintf(text, sizeof(text), "%" PRIu64, ttl ? (lease.left_ms + 999) / 1000 : lease.id);
@@ -60,7 +65,7 @@ static int own_xattr(struct mount *m, struct node *node, const char *name, struc
 	int err;
 
 	if (strcmp(name, "ttl") == 0 || strcmp(name, "lease") == 0)
-		return lease_xattr(tree_of(m, node), node->ino, name[0] == 't', out);
+		return lease_xattr(m, node, name[0] == 't', out);
 	err = node_getattr(m, node, &attr);
 	if (err)
 		return err;
@@ -145,9 +150,8 @@ static int parse_number(struct slice value, uint64_t *out)
 }
 
 /* One of ours: `ttl` in whole seconds, or what a compare-and-swap compares with. */
-static int set_own(struct call *c)
+static int set_own(struct call *c, struct ns *ns)
 {
-	struct ns *ns = tree_of(mount_of(c->req), c->node);
 	struct asker asker;
 	uint64_t n;
 	int err = parse_number(slice_of(c->data, c->len), &n);
@@ -163,21 +167,24 @@ static int set_own(struct call *c)
 static void run_setxattr(struct call *c)
 {
 	struct asker asker;
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	if (is_own_xattr(c->name)) {
-		reply_err(c->req, set_own(c));
-		return;
-	}
-	reply_err(c->req, ns_setxattr(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, c->name,
-				      slice_of(c->data, c->len), (int)c->flags));
+	if (!err && is_own_xattr(c->name))
+		err = set_own(c, tree.ns);
+	else if (!err)
+		err = ns_setxattr(tree.ns, who_asks(c->req, &asker), c->node->ino, c->name,
+				  slice_of(c->data, c->len), (int)c->flags);
+	tree_leave(&tree);
+	reply_err(c->req, err);
 }
 
 /* May this xattr be removed or, with `set`, set? */
-static int need_xattr_writable(struct mount *m, const struct node *node, const char *name, bool set)
+static int need_xattr_writable(const struct node *node, const char *name, bool set)
 {
 	bool compare = strcmp(name, XATTR_IF_REV) == 0 || strcmp(name, XATTR_IF_VERSION) == 0;
 
-	if (!tree_of(m, node))
+	if (!tree_of(node))
 		return kind_of(node)->read_only;
 	if (is_own_xattr(name) && strcmp(name, XATTR_TTL) != 0 && !(set && compare))
 		return -EPERM;
@@ -195,7 +202,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 		.len = size,
 		.flags = (unsigned)flags,
 	};
-	int err = need_xattr_writable(mount_of(req), c.node, name, true);
+	int err = need_xattr_writable(c.node, name, true);
 
 	if (err)
 		reply_err(req, err);
@@ -203,25 +210,32 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 		dispatch(&c);
 }
 
+static int remove_ttl(struct ns *ns, const struct ns_who *who, uint64_t ino)
+{
+	struct mvcc_lease lease;
+	int err = ns_get_lease(ns, ino, &lease);
+
+	return err ? err : ns_set_ttl(ns, who, ino, 0);
+}
+
 static void run_removexattr(struct call *c)
 {
-	struct ns *ns = tree_of(mount_of(c->req), c->node);
 	struct asker asker;
-	struct mvcc_lease lease;
-	int err;
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	if (strcmp(c->name, XATTR_TTL) == 0) {
-		err = ns_get_lease(ns, c->node->ino, &lease);
-		reply_err(c->req, err ? err : ns_set_ttl(ns, who_asks(c->req, &asker), c->node->ino, 0));
-		return;
-	}
-	reply_err(c->req, ns_removexattr(ns, who_asks(c->req, &asker), c->node->ino, c->name));
+	if (!err && strcmp(c->name, XATTR_TTL) == 0)
+		err = remove_ttl(tree.ns, who_asks(c->req, &asker), c->node->ino);
+	else if (!err)
+		err = ns_removexattr(tree.ns, who_asks(c->req, &asker), c->node->ino, c->name);
+	tree_leave(&tree);
+	reply_err(c->req, err);
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 {
 	struct call c = { .run = run_removexattr, .req = req, .node = node_of(req, id), .name = name };
-	int err = need_xattr_writable(mount_of(req), c.node, name, false);
+	int err = need_xattr_writable(c.node, name, false);
 
 	if (err)
 		reply_err(req, err);

@@ -21,6 +21,9 @@ enum node_kind {
 	NODE_PAST_DIR,  /* directory `ino` at revision `rev` */
 	NODE_PAST_FILE, /* anything else, in the version that revision `rev` made */
 	NODE_CTL,       /* /@ctl */
+	NODE_TXN,       /* an inode of the tree of a transaction, whose id `rev` is */
+	NODE_TXNS,      /* /@txn */
+	NODE_TXN_FILE,  /* @commit, @conflicts or @message of transaction `rev`: `ino` says which */
 };
 
 struct node {

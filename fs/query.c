@@ -179,7 +179,7 @@ int refuse_rev(const struct query_env *env, struct buf *reply, int err, const ch
 
 /* ---- who asks ------------------------------------------------------------------------------------ */
 
-static const char *text_member(struct json_object *req, const char *key)
+const char *text_member(struct json_object *req, const char *key)
 {
 	struct json_object *member;
 
@@ -241,6 +241,9 @@ static const struct {
 	{ "why", answer_why },
 	{ "del", answer_del },
 	{ "changes", answer_changes },
+	{ "progress", answer_progress },
+	{ "check", answer_check },
+	{ "backup", answer_backup },
 	{ "lease", answer_lease },
 	{ "leases", answer_leases },
 	{ "lease_grant", answer_lease_grant },

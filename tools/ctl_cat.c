@@ -1,21 +1,37 @@
 /* cat: a file as it stood. */
 #include "tools/ctl_tree.h"
 
+#include "fs/ns.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #define CHUNK ((size_t)256 << 10)
 
+/* `fd`: the file opened for reading, if it is read through a mount. */
+static ssize_t read_some(const struct ctl_at *at, int fd, uint64_t off, void *out, size_t len)
+{
+	ssize_t n;
+
+	if (at->view)
+		return ns_at_read(at->db, at->view, at->ino, off, out, len);
+	do
+		n = pread(fd, out, len, (off_t)off);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
 /* Copies the file to stdout. 0, or the exit status. */
-static int copy_out(struct ctl_tree *tree, struct ctl_node *node, const char *path)
+static int copy_out(const struct ctl_at *at, int fd, const char *path)
 {
 	char *chunk = malloc(CHUNK);
 	uint64_t off = 0;
 	int status = chunk ? 0 : ctl_complain_err(-ENOMEM, path);
 
 	while (!status) {
-		ssize_t n = ctl_node_read(tree, node, off, chunk, CHUNK);
+		ssize_t n = read_some(at, fd, off, chunk, CHUNK);
 
 		if (n < 0)
 			status = ctl_complain(CTL_TROUBLE, "%s: %s", path, mvcc_strerror((int)n));
@@ -40,20 +56,18 @@ int ctl_complain_type(uint32_t mode, const char *path)
 
 int ctl_cat_out(struct ctl *ctl, const char *path, const char *expr)
 {
-	struct ctl_node node = CTL_NODE_NONE;
-	struct ctl_tree *tree;
-	int err, status = ctl_tree_open(ctl, expr, &tree);
+	struct ctl_at at;
+	int fd = -1, status = ctl_at_open(ctl, path, expr, &at);
 
-	if (status)
-		return status;
-	err = ctl_node_open(tree, path, &node);
-	if (err)
-		status = ctl_tree_complain(tree, err, path);
-	else
-		status =
-			S_ISREG(node.mode) ? copy_out(tree, &node, path) : ctl_complain_type(node.mode, path);
-	ctl_node_close(&node);
-	ctl_tree_close(tree);
+	if (!status && !S_ISREG(at.mode))
+		status = ctl_complain_type(at.mode, path);
+	if (!status && !at.view)
+		status = ctl_at_reopen(&at, O_RDONLY, path, &fd);
+	if (!status)
+		status = copy_out(&at, fd, path);
+	if (fd >= 0)
+		close(fd);
+	ctl_at_close(&at);
 	return status;
 }
 

@@ -8,8 +8,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <json-c/json.h>
 #include <stdlib.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -18,99 +16,31 @@ struct ctl_tree {
 	struct ctl *ctl;
 	char *expr;
 	mvcc_rev_t rev;
-	int root;               /* mounted: the directory @rev/EXPR */
-	struct mvcc_view *view; /* not mounted */
+	struct ctl_at at; /* its root */
 };
 
 /* ---- opening ------------------------------------------------------------------------------------- */
 
-/* What @rev is called in the mount. Who may not ask can still read, by the usual name. */
-static int rev_name(struct ctl *ctl, char **out)
+static int rev_of(struct ctl_tree *tree, mvcc_rev_t *out)
 {
-	struct json_object *req, *reply;
-	const char *name;
-	char *ctl_path;
-	bool may_ask;
-	int status;
+	struct ctl_node root = { .fd = tree->at.fd };
+	struct ctl_revs revs;
+	int err;
 
-	if (asprintf(&ctl_path, "%s/@ctl", ctl->mountpoint) < 0)
-		return ctl_complain_err(-ENOMEM, ctl->mountpoint);
-	may_ask = access(ctl_path, R_OK | W_OK) == 0 || errno == ENOENT;
-	free(ctl_path);
-	if (!may_ask) {
-		*out = strdup("@rev");
-		return *out ? 0 : ctl_complain_err(-ENOMEM, ctl->mountpoint);
+	if (tree->at.view) {
+		*out = mvcc_view_rev(tree->at.view);
+		return 0;
 	}
-	req = ctl_request("status");
-	status = req ? ctl_ask_filled(ctl, req, 0, &reply) : CTL_TROUBLE;
-	if (status)
-		return status;
-	name = ctl_text(reply, "revname");
-	if (!name)
-		status = ctl_complain(CTL_TROUBLE, "%s shows no history (revdir=disabled)", ctl->mountpoint);
-	else if (!(*out = strdup(name)))
-		status = ctl_complain_err(-ENOMEM, ctl->mountpoint);
-	json_object_put(reply);
-	return status;
-}
-
-static int open_mounted(struct ctl_tree *tree)
-{
-	char *dir = NULL, *name = NULL, value[32];
-	int status = rev_name(tree->ctl, &name);
-	ssize_t n = -1;
-
-	if (status)
-		return status;
-	if (asprintf(&dir, "%s/%s/%s", tree->ctl->mountpoint, name, tree->expr) < 0)
-		dir = NULL;
-	free(name);
-	if (!dir)
-		return ctl_complain_err(-ENOMEM, tree->expr);
-	tree->root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (tree->root >= 0)
-		n = fgetxattr(tree->root, "user.mvccfs.rev", value, sizeof(value) - 1);
-	if (tree->root < 0 && errno == ENOENT)
-		status = ctl_complain(CTL_NOT_FOUND, "there is no revision %s", tree->expr);
-	else if (tree->root < 0 && errno == ESTALE)
-		status = ctl_complain(CTL_COMPACTED, "revision %s was compacted away", tree->expr);
-	else if (n < 0)
-		status = ctl_complain(CTL_TROUBLE, "%s: %s", dir, strerror(errno));
-	else
-		value[n] = 0;
-	if (!status)
-		tree->rev = strtoull(value, NULL, 10);
-	free(dir);
-	return status;
-}
-
-static int complain_rev(struct ctl *ctl, int err, const char *expr)
-{
-	if (err == -EINVAL)
-		return ctl_complain(CTL_TROUBLE, "\"%s\" is no revision; say " EXPR_FORMS, expr);
-	if (err == MVCC_ECOMPACTED)
-		return ctl_complain(CTL_COMPACTED,
-				    "revision %s was compacted away; the oldest there is, is %" PRIu64, expr,
-				    mvcc_floor(ctl->db));
-	if (query_exit(err) == CTL_NOT_FOUND)
-		return ctl_complain(CTL_NOT_FOUND, "there is no revision %s; the newest is %" PRIu64, expr,
-				    mvcc_current(ctl->db));
-	return ctl_complain_err(err, expr);
-}
-
-static int open_stored(struct ctl_tree *tree)
-{
-	int err = query_rev(tree->ctl->db, slice_str(tree->expr), &tree->rev);
-
+	err = ctl_node_revs(tree, &root, &revs);
 	if (!err)
-		err = mvcc_view_open(tree->ctl->db, tree->rev, &tree->view);
-	return err ? complain_rev(tree->ctl, err, tree->expr) : 0;
+		*out = revs.rev;
+	return err;
 }
 
 int ctl_tree_open(struct ctl *ctl, const char *expr, struct ctl_tree **out)
 {
 	struct ctl_tree *tree;
-	int status;
+	int status, err;
 
 	if (!*expr || *expr == '.' || strchr(expr, '/'))
 		return ctl_complain(CTL_TROUBLE, "\"%s\" is no revision; say " EXPR_FORMS, expr);
@@ -118,12 +48,13 @@ int ctl_tree_open(struct ctl *ctl, const char *expr, struct ctl_tree **out)
 	if (!tree)
 		return ctl_complain_err(-ENOMEM, expr);
 	tree->ctl = ctl;
-	tree->root = -1;
+	tree->at.fd = -1;
 	tree->expr = strdup(expr);
-	if (!tree->expr)
-		status = ctl_complain_err(-ENOMEM, expr);
-	else
-		status = ctl->mountpoint ? open_mounted(tree) : open_stored(tree);
+	status = tree->expr ? ctl_at_open(ctl, "/", expr, &tree->at) : ctl_complain_err(-ENOMEM, expr);
+	if (!status) {
+		err = rev_of(tree, &tree->rev);
+		status = err ? ctl_complain_err(err, expr) : 0;
+	}
 	if (status)
 		ctl_tree_close(tree);
 	else
@@ -135,9 +66,7 @@ void ctl_tree_close(struct ctl_tree *tree)
 {
 	if (!tree)
 		return;
-	if (tree->root >= 0)
-		close(tree->root);
-	mvcc_view_close(tree->view);
+	ctl_at_close(&tree->at);
 	free(tree->expr);
 	free(tree);
 }
@@ -184,7 +113,7 @@ static int node_of_fd(int fd, struct ctl_node *out)
 static int node_of_ino(struct ctl_tree *tree, uint64_t ino, struct ctl_node *out)
 {
 	struct ns_attr attr;
-	int err = ns_at_getattr(tree->view, ino, &attr);
+	int err = ns_at_getattr(tree->at.view, ino, &attr);
 
 	if (err)
 		return err;
@@ -217,7 +146,7 @@ static int open_name(int dir, const char *name, struct ctl_node *out)
 
 static int open_root(struct ctl_tree *tree, struct ctl_node *out)
 {
-	return tree->view ? node_of_ino(tree, NS_ROOT, out) : open_name(tree->root, ".", out);
+	return tree->at.view ? node_of_ino(tree, NS_ROOT, out) : open_name(tree->at.fd, ".", out);
 }
 
 int ctl_node_open_at(struct ctl_tree *tree, const struct ctl_node *dir, struct slice name,
@@ -231,8 +160,8 @@ int ctl_node_open_at(struct ctl_tree *tree, const struct ctl_node *dir, struct s
 		return S_ISLNK(dir->mode) ? -ELOOP : -ENOTDIR;
 	if (name.len > NS_NAME_MAX)
 		return -ENAMETOOLONG;
-	if (tree->view) {
-		err = ns_at_lookup(tree->view, dir->ino, name, &ino);
+	if (tree->at.view) {
+		err = ns_at_lookup(tree->at.view, dir->ino, name, &ino);
 		return err ? err : node_of_ino(tree, ino, out);
 	}
 	memcpy(text, name.data, name.len);
@@ -298,8 +227,8 @@ ssize_t ctl_node_read(struct ctl_tree *tree, struct ctl_node *node, uint64_t off
 {
 	ssize_t n;
 
-	if (tree->view)
-		return ns_at_read(tree->ctl->db, tree->view, node->ino, off, out, len);
+	if (tree->at.view)
+		return ns_at_read(tree->ctl->db, tree->at.view, node->ino, off, out, len);
 	n = make_readable(node);
 	if (n)
 		return n;
@@ -329,8 +258,8 @@ static int seek(struct ctl_tree *tree, struct ctl_node *node, uint64_t off, int 
 	off_t at;
 	int err;
 
-	if (tree->view)
-		return ns_at_seek(tree->view, node->ino, off, whence, out);
+	if (tree->at.view)
+		return ns_at_seek(tree->at.view, node->ino, off, whence, out);
 	err = make_readable(node);
 	if (err)
 		return err;
@@ -355,8 +284,8 @@ int ctl_node_readlink(struct ctl_tree *tree, struct ctl_node *node, struct buf *
 	ssize_t n;
 	int err;
 
-	if (tree->view)
-		return ns_at_readlink(tree->view, node->ino, out);
+	if (tree->at.view)
+		return ns_at_readlink(tree->at.view, node->ino, out);
 	buf_clear(out);
 	err = buf_reserve(out, NS_SYMLINK_MAX + 1);
 	if (err)
@@ -376,8 +305,8 @@ int ctl_node_listxattr(struct ctl_tree *tree, struct ctl_node *node, struct buf 
 	ssize_t n;
 	int err;
 
-	if (tree->view)
-		return ns_at_listxattr(tree->view, node->ino, out);
+	if (tree->at.view)
+		return ns_at_listxattr(tree->at.view, node->ino, out);
 	buf_clear(out);
 	err = buf_reserve(out, 65536); /* the kernel has no longer list */
 	if (err)
@@ -395,8 +324,8 @@ int ctl_node_getxattr(struct ctl_tree *tree, struct ctl_node *node, const char *
 	ssize_t n;
 	int err;
 
-	if (tree->view)
-		return ns_at_getxattr(tree->view, node->ino, name, out);
+	if (tree->at.view)
+		return ns_at_getxattr(tree->at.view, node->ino, name, out);
 	buf_clear(out);
 	err = buf_reserve(out, NS_XATTR_MAX);
 	if (err)
@@ -426,8 +355,8 @@ int ctl_node_revs(struct ctl_tree *tree, struct ctl_node *node, struct ctl_revs 
 	struct ns_attr attr;
 	int err;
 
-	if (tree->view) {
-		err = ns_at_getattr(tree->view, node->ino, &attr);
+	if (tree->at.view) {
+		err = ns_at_getattr(tree->at.view, node->ino, &attr);
 		if (!err)
 			*out = (struct ctl_revs){ attr.rev, attr.create_rev, attr.version };
 		return err;
@@ -473,7 +402,7 @@ static int list_stored(struct ctl_tree *tree, const struct ctl_node *dir, struct
 {
 	struct ns_dirent entry;
 	struct ns_dir *d;
-	int got = ns_at_opendir(tree->view, dir->ino, &d);
+	int got = ns_at_opendir(tree->at.view, dir->ino, &d);
 
 	if (got)
 		return got;
@@ -555,7 +484,7 @@ static int walk_node(struct walk *w, struct ctl_node *node)
 
 	if (err || !S_ISDIR(node->mode))
 		return err;
-	err = w->tree->view ? list_stored(w->tree, node, &names) : list_mounted(node, &names);
+	err = w->tree->at.view ? list_stored(w->tree, node, &names) : list_mounted(node, &names);
 	if (err)
 		err = walk_failed(w, err);
 	if (names.n)

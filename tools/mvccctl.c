@@ -10,6 +10,7 @@
 static const struct ctl_verb *const verbs[] = {
 	&ctl_status,
 	&ctl_log,
+	&ctl_ls,
 	&ctl_cat,
 	&ctl_put,
 	&ctl_get,
@@ -21,6 +22,10 @@ static const struct ctl_verb *const verbs[] = {
 	&ctl_retain,
 	&ctl_why,
 	&ctl_lease,
+	&ctl_check,
+	&ctl_backup,
+	&ctl_restore_db,
+	&ctl_txn,
 };
 /* clang-format on */
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
