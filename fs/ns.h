@@ -256,13 +256,15 @@ int ns_file_commit(struct ns_file *f, mvcc_rev_t *rev);
 int ns_file_close(struct ns_file *f);
 
 /*
- * Compare-and-swap. Whoever has the file open for writing says on which state its change is based: the file's newest
- * revision, or the version of its row, is `n`; 0: it is in no revision yet. A commit that finds another drops what was
- * written: the file is again what it was (one that was just created is gone), and from then until the last writer has
- * closed it, every flush, commit and write by whatever handle is -EBUSY. A commit that succeeds moves `n` on, so that
- * a file may be synced in between. All who have the file open for writing share it, and the last close ends it.
- * -EINVAL when nobody has it open for writing, or it has no name any more.
+ * Compare-and-swap. Who has the file open for writing, alone, says on which state its change is based: the file's newest
+ * revision, or the version of its row, is `n`; 0: it is in no revision yet; NS_IF_NEVER: none, the change is given up. A
+ * commit that finds another drops what was written: the file is again what it was (one that was just created is gone), and
+ * from then until the last writer has closed it, every flush, commit and write by whatever handle is -EBUSY. A commit that
+ * succeeds moves `n` on, so that a file may be synced in between. The last close of a writer ends it.
+ * -EINVAL when nobody has the file open for writing, or it has no name any more; -EBUSY when several have, unless it is to
+ * give up; -EOPNOTSUPP in the tree of a transaction, which compares by itself.
  */
+#define NS_IF_NEVER UINT64_MAX
 int ns_file_if(struct ns *ns, uint64_t ino, enum ns_compare what, uint64_t n);
 
 /* What a compare dropped. `gone.rev` is 0, or the file was created by the change and is gone. */

@@ -1253,9 +1253,12 @@ int ns_file_if(struct ns *ns, uint64_t ino, enum ns_compare what, uint64_t numbe
 	pthread_rwlock_wrlock(lock);
 	if (!n->writers || n->gone.rev)
 		err = -EINVAL;
+	else if (n->writers > 1 && number != NS_IF_NEVER)
+		err = -EBUSY; /* two who each compared with the same would both find it */
 	if (!err) {
 		n->compare = what;
 		n->compare_n = number;
+		n->refused = n->refused && n->writers > 1;
 	}
 	pthread_rwlock_unlock(lock);
 	inode_put(n);
@@ -1475,7 +1478,9 @@ int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned
 	pthread_rwlock_wrlock(lock);
 	if (f->write)
 		inode_finish_locked(n, NULL);
-	if (ns->live && !n->loaded)
+	if (trunc && n->compare && n->dirty)
+		err = -EBUSY; /* it would empty what another has compared and is writing */
+	else if (ns->live && !n->loaded)
 		err = bound_validate(ns, ino);
 	if (!err && !n->loaded && gone.rev)
 		err = ns->live ? -ENOENT : inode_gone_locked(n, gone);
@@ -1624,7 +1629,7 @@ int ns_file_flush(struct ns_file *f)
 	err = refused_locked(n);
 	if (err || !n->dirty || n->gone.rev)
 		goto out;
-	if (!n->has_data && !n->txn && n->row.size == 0) {
+	if ((!n->has_data || n->compare) && !n->txn && n->row.size == 0) {
 		err = compare_locked(n); /* a release has nobody to tell */
 		if (!err && n->dirty && !n->gone.rev && !n->ns->live && (!n->intent || n->intent_stale))
 			err = intent_put(n);

@@ -272,18 +272,70 @@ static void test_it_needs_a_writer(void)
 	CU_ASSERT_EQUAL(ns_file_if(ns, ino, NS_IF_REV, 2), -EINVAL);
 }
 
-/* What another writer commits first is what the compare of all of them was about. */
-static void test_writers_of_one_file_share_it(void)
+static void test_writers_of_one_file_share_what_is_refused(void)
 {
 	uint64_t ino = make_file("f", "one");
-	struct ns_file *a = open_file(ino, NS_OPEN_WRITE), *b = open_file(ino, NS_OPEN_WRITE);
+	struct ns_file *a = open_file(ino, NS_OPEN_WRITE), *b;
 
 	CU_ASSERT_EQUAL(ns_file_if(ns, ino, NS_IF_REV, 99), 0);
+	b = open_file(ino, NS_OPEN_WRITE);
 	CU_ASSERT_EQUAL(write_text(b, "two"), 0);
 	CU_ASSERT_EQUAL(close_file(b), -EBUSY);
 	CU_ASSERT_EQUAL(write_text(a, "six"), -EBUSY);
 	CU_ASSERT_EQUAL(close_file(a), -EBUSY);
 	assert_content(ino, "one");
+}
+
+/* Both would find what they expect, and one change would be lost. */
+static void test_two_writers_cannot_both_compare(void)
+{
+	uint64_t ino = make_file("f", "one");
+	mvcc_rev_t rev = rev_of(ino);
+	struct ns_file *a = open_file(ino, NS_OPEN_WRITE), *b, *c = NULL;
+
+	CU_ASSERT_EQUAL(ns_file_if(ns, ino, NS_IF_REV, rev), 0);
+	CU_ASSERT_EQUAL(write_text(a, "two"), 0);
+	b = open_file(ino, NS_OPEN_WRITE);
+	CU_ASSERT_EQUAL(ns_file_if(ns, ino, NS_IF_REV, rev), -EBUSY);
+	CU_ASSERT_EQUAL(ns_file_open(ns, &me, ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 }, &c),
+			-EBUSY);
+	CU_ASSERT_EQUAL(close_file(a), 0);
+	CU_ASSERT_EQUAL(ns_file_if(ns, ino, NS_IF_REV, rev), 0);
+	CU_ASSERT_EQUAL(write_text(b, "six"), 0);
+	CU_ASSERT_EQUAL(close_file(b), -EBUSY);
+	assert_content(ino, "two");
+}
+
+static void test_a_change_can_be_given_up(void)
+{
+	uint64_t ino = make_file("f", "one");
+	struct ns_file *a = open_file(ino, NS_OPEN_WRITE), *b = open_file(ino, NS_OPEN_WRITE);
+
+	CU_ASSERT_EQUAL(write_text(a, "two"), 0);
+	CU_ASSERT_EQUAL(ns_file_if(ns, ino, NS_IF_REV, NS_IF_NEVER), 0);
+	CU_ASSERT_EQUAL(close_file(a), -EBUSY);
+	CU_ASSERT_EQUAL(ns_file_if(ns, ino, NS_IF_REV, rev_of(ino)), 0); /* the other begins anew */
+	CU_ASSERT_EQUAL(write_text(b, "six"), 0);
+	CU_ASSERT_EQUAL(close_file(b), 0);
+	assert_content(ino, "six");
+}
+
+static void test_emptying_first_makes_no_revision_of_its_own(void)
+{
+	uint64_t ino = make_file("f", "one");
+	mvcc_rev_t before = rev_of(ino);
+	struct ns_file *f = open_file(ino, NS_OPEN_WRITE), *other;
+	struct ns_attr attr = { .size = 0 };
+
+	CU_ASSERT_EQUAL(ns_file_if(ns, ino, NS_IF_REV, before), 0);
+	other = open_file(ino, NS_OPEN_WRITE); /* truncate(1) */
+	CU_ASSERT_EQUAL(ns_setattr(ns, &me, ino, &attr, NS_SET_SIZE, true, &attr), 0);
+	CU_ASSERT_EQUAL(close_file(other), 0);
+	CU_ASSERT_EQUAL(mvcc_current(fx->db), before);
+	CU_ASSERT_EQUAL(write_text(f, "x"), 0);
+	CU_ASSERT_EQUAL(close_file(f), 0);
+	CU_ASSERT_EQUAL(mvcc_current(fx->db), before + 1);
+	assert_content(ino, "x");
 }
 
 static CU_TestInfo tests[] = {
@@ -298,7 +350,10 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_what_was_removed_has_changed),
 	UNIT_TEST(test_a_large_file_gives_back_what_it_staged),
 	UNIT_TEST(test_it_needs_a_writer),
-	UNIT_TEST(test_writers_of_one_file_share_it),
+	UNIT_TEST(test_writers_of_one_file_share_what_is_refused),
+	UNIT_TEST(test_two_writers_cannot_both_compare),
+	UNIT_TEST(test_a_change_can_be_given_up),
+	UNIT_TEST(test_emptying_first_makes_no_revision_of_its_own),
 	CU_TEST_INFO_NULL,
 };
 

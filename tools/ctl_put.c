@@ -19,7 +19,8 @@
 #include <unistd.h>
 
 #define CHUNK ((size_t)256 << 10)
-#define NEVER UINT64_MAX /* no file has come so far */
+
+enum { TRIES_MAX = 2000 }; /* some ten seconds */
 
 enum { COMPARE_NONE = 0, COMPARE_ABSENT = 3 }; /* besides enum ns_compare */
 
@@ -198,15 +199,10 @@ static int write_mounted(struct put *p, int fd)
 {
 	mvcc_rev_t rev = 0;
 	uint64_t len = 0;
-	int err = 0, status;
-
-	if (p->compare && p->compare != COMPARE_ABSENT)
-		err = set_compare(fd, p->compare, p->n);
-	if (!err && ftruncate(fd, 0))
-		err = -errno;
-	status = err ? put_failed(p, err) : copy_in(p, fd_write, &fd, &len);
+	int err = ftruncate(fd, 0) ? -errno : 0;
+	int status = err ? put_failed(p, err) : copy_in(p, fd_write, &fd, &len);
 	if (status) {
-		set_compare(fd, NS_IF_REV, NEVER);
+		set_compare(fd, NS_IF_REV, NS_IF_NEVER);
 		close(fd); /* whose failure is what is meant */
 		return status;
 	}
@@ -216,6 +212,30 @@ static int write_mounted(struct put *p, int fd)
 	return err ? put_failed(p, err) : told(p, rev);
 }
 
+/*
+ * Opens, and says what to compare with, which only one writer at a time may: waits a little while another does. A file
+ * that was just closed is its writer's for a moment more.
+ */
+static int open_to_write(const struct put *p, int dir, const char *name, int flags, int *out)
+{
+	for (unsigned try = 0;; try++) {
+		int fd = openat(dir, name, flags, 0666);
+		int err = fd < 0 ? -errno : 0;
+
+		if (!err && p->compare && p->compare != COMPARE_ABSENT)
+			err = set_compare(fd, p->compare, p->n);
+		if (!err) {
+			*out = fd;
+			return 0;
+		}
+		if (fd >= 0)
+			close(fd);
+		if (err != -EBUSY || try == TRIES_MAX)
+			return err;
+		usleep(1000 * (1 + (unsigned)(random() % 10)));
+	}
+}
+
 static int put_mounted(struct put *p)
 {
 	bool may_make = !p->compare || must_be_new(p);
@@ -223,12 +243,12 @@ static int put_mounted(struct put *p)
 		    (must_be_new(p) ? O_EXCL : 0);
 	const char *name = NULL;
 	struct stat st;
-	int dir = -1, fd, err = open_parent(p->ctl, p->path, p->parents, &name, &dir);
+	int dir = -1, fd = -1, err = open_parent(p->ctl, p->path, p->parents, &name, &dir);
 
 	if (err)
 		return put_failed(p, err);
-	fd = openat(dir, name, flags, 0666);
-	err = fd < 0 ? -errno : 0;
+	srandom((unsigned)getpid());
+	err = open_to_write(p, dir, name, flags, &fd);
 	close(dir);
 	if (err)
 		return put_failed(p, err);
@@ -322,7 +342,7 @@ static int put_stored(struct put *p)
 		err = ns_setattr(p->ctl->ns, &p->who, ino, &empty, NS_SET_SIZE, true, &attr);
 	status = err ? put_failed(p, err) : copy_in(p, stored_write, &f, &len);
 	if (status) {
-		ns_file_if(p->ctl->ns, ino, NS_IF_REV, NEVER);
+		ns_file_if(p->ctl->ns, ino, NS_IF_REV, NS_IF_NEVER);
 		ns_file_close(f.file);
 		return status;
 	}
