@@ -554,9 +554,8 @@ void teller_stop(struct mount *m)
 	pthread_mutex_unlock(&all->lock);
 	pthread_join(all->thread, NULL);
 	/* A session that ended while files were open: nobody releases them any more. */
-	while (all->watchers) {
-		struct watcher *w = all->watchers;
-
+	for (struct watcher *w = all->watchers, *next; w; w = next) {
+		next = w->next;
 		while (w->asking) {
 			struct asking *a = w->asking;
 
