@@ -11,8 +11,12 @@
 #include <unistd.h>
 
 static const struct kind *const kinds[] = {
-	[NODE_LIVE] = &kind_live,           [NODE_REVDIR] = &kind_revdir, [NODE_PAST_DIR] = &kind_past_dir,
-	[NODE_PAST_FILE] = &kind_past_file, [NODE_CTL] = &kind_ctl,       [NODE_WATCH] = &kind_watch,
+	[NODE_LIVE] = &kind_live,         [NODE_REVDIR] = &kind_revdir,
+	[NODE_PAST_DIR] = &kind_past_dir, [NODE_PAST_FILE] = &kind_past_file,
+	[NODE_CTL] = &kind_ctl,           [NODE_TAGDIR] = &kind_tagdir,
+	[NODE_TAG] = &kind_tag,           [NODE_HISTDIR] = &kind_histdir,
+	[NODE_HISTORY] = &kind_history,   [NODE_STATUS] = &kind_status,
+	[NODE_WATCH] = &kind_watch,
 };
 
 const struct kind *kind_of(const struct node *node)
@@ -98,6 +102,7 @@ const struct ns_who *who_asks(fuse_req_t req, struct asker *a)
 		.gid = ctx->gid,
 		.pid = (uint32_t)ctx->pid,
 		.comm = a->comm,
+		.umask = ctx->umask,
 		.session = a->label.session,
 		.message = a->label.message,
 	};
@@ -203,25 +208,37 @@ void reply_live_entry(fuse_req_t req, int err, const struct ns_attr *attr)
 
 /* ---- names ------------------------------------------------------------------------------------- */
 
-bool at_root(const struct node *dir)
+/* Those at the front are in every directory, the others at the root only. */
+static const struct {
+	const char *name; /* NULL: what the mount calls @rev */
+	enum node_kind kind;
+	bool everywhere;
+} own_names[] = {
+	{ NULL, NODE_REVDIR, true },    { "@history", NODE_HISTDIR, true }, { "@watch", NODE_WATCH, true },
+	{ "@tag", NODE_TAGDIR, false }, { "@status", NODE_STATUS, false },  { "@ctl", NODE_CTL, false },
+};
+
+const char *own_name(struct mount *m, const struct node *dir, unsigned i, enum node_kind *kind, uint64_t *ino)
 {
-	return dir->kind == NODE_LIVE && dir->ino == NS_ROOT;
+	if (i >= sizeof(own_names) / sizeof(own_names[0]))
+		return NULL;
+	if (dir->kind != NODE_LIVE || (!own_names[i].everywhere && dir->ino != NS_ROOT))
+		return NULL;
+	*kind = own_names[i].kind;
+	*ino = own_names[i].everywhere ? dir->ino : 0;
+	return own_names[i].name ? own_names[i].name : m->config->revname;
 }
 
 bool reserved(struct mount *m, const struct node *dir, const char *name)
 {
-	static const char *const everywhere[] = { "@history", "@watch" };
-	static const char *const root_only[] = { "@tag", "@txn", "@status", "@ctl" };
+	enum node_kind kind;
+	const char *own;
+	uint64_t ino;
 
-	if (strcmp(name, m->config->revname) == 0)
-		return true;
-	for (unsigned i = 0; i < sizeof(everywhere) / sizeof(everywhere[0]); i++)
-		if (strcmp(name, everywhere[i]) == 0)
+	for (unsigned i = 0; (own = own_name(m, dir, i, &kind, &ino)); i++)
+		if (strcmp(name, own) == 0)
 			return true;
-	for (unsigned i = 0; at_root(dir) && i < sizeof(root_only) / sizeof(root_only[0]); i++)
-		if (strcmp(name, root_only[i]) == 0)
-			return true;
-	return false;
+	return dir->ino == NS_ROOT && strcmp(name, "@txn") == 0;
 }
 
 int lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e)

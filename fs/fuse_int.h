@@ -57,8 +57,8 @@ struct mount {
 	pthread_cond_t waits_over; /* nwaits is 0 */
 	_Atomic uint64_t nparked;  /* calls put aside, ever */
 
-	struct ctl_worker *ctl; /* fuse_ctl.c */
-	struct teller *teller;  /* fuse_watch.c */
+	struct work *work;     /* fuse_work.c */
+	struct teller *teller; /* fuse_watch.c */
 };
 
 /* What an open file or directory is, behind fi->fh. */
@@ -127,7 +127,8 @@ struct kind {
 	int read_only; /* the error of what would change it: -EROFS, or -EPERM */
 };
 
-extern const struct kind kind_live, kind_revdir, kind_past_dir, kind_past_file, kind_ctl, kind_watch;
+extern const struct kind kind_live, kind_revdir, kind_past_dir, kind_past_file, kind_ctl, kind_tagdir,
+	kind_tag, kind_histdir, kind_history, kind_status, kind_watch;
 
 const struct kind *kind_of(const struct node *node);
 
@@ -198,7 +199,10 @@ void reply_live_entry(fuse_req_t req, int err, const struct ns_attr *attr);
 
 /* May nothing be called so in that directory? */
 bool reserved(struct mount *m, const struct node *dir, const char *name);
-bool at_root(const struct node *dir);
+
+/* The names of ours that mean something in a directory of the live tree, one by one: NULL after the last. */
+const char *own_name(struct mount *m, const struct node *dir, unsigned i, enum node_kind *kind,
+		     uint64_t *ino);
 
 /* The entry of `name` in any directory. */
 int lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e);
@@ -280,6 +284,9 @@ struct call {
 /* Runs a change now if the ring has room for it, else later. */
 void dispatch(struct call *c);
 
+struct call *call_copy(const struct call *c); /* NULL: no memory */
+void call_free(struct call *c);
+
 void *parker_main(void *arg);
 
 /* Answers once the revision is on disk: a write of so many bytes, or with 0 bytes an fsync. */
@@ -288,10 +295,18 @@ void reply_when_synced(fuse_req_t req, mvcc_rev_t rev, size_t written);
 /* Waits until the store owes no completion any more. */
 void waits_end(struct mount *m);
 
-/* ---- fuse_ctl.c ---------------------------------------------------------------------------------- */
+/* ---- fuse_work.c: threads for what takes long -------------------------------------------------- */
 
-int ctl_start(struct mount *m);
-void ctl_stop(struct mount *m);
+/*
+ * Runs `run(arg)` on a thread of its own, which may wait for the disk and, as it serves no request, tell the kernel to forget
+ * things. 0, -EAGAIN when too many run already, -ENOMEM.
+ */
+int work_start(struct mount *m, void (*run)(void *arg), void *arg);
+int work_init(struct mount *m);
+void work_end(struct mount *m); /* waits for all of it */
+
+/* As dispatch(), for a change that waits for the disk whatever the ring has: on a thread of its own. */
+void dispatch_long(struct call *c);
 
 /* ---- fuse_watch.c -------------------------------------------------------------------------------- */
 

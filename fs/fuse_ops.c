@@ -382,6 +382,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_HANDLE_KILLPRIV);
 	conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_CACHE_SYMLINKS |
 				       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC);
+	/* The kernel judges by access control lists; what new files inherit, in place of a umask, is ours to do. */
+	conn->want |= conn->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 	conn->max_write = WRITE_MAX;
 	conn->max_readahead = WRITE_MAX;
 	conn->max_background = 64;

@@ -3,6 +3,7 @@
  * change came in between. Locks keep apart what this process does to one inode; what makes a change
  * right against everybody else (another transaction, a restore) is the transaction's validation.
  */
+#include "fs/ns_acl.h"
 #include "fs/ns_int.h"
 
 #include <errno.h>
@@ -402,6 +403,7 @@ static int make_body(struct change *c, struct mvcc_txn *txn, void *arg)
 		.name = m->name,
 		.content = m->target,
 	};
+	struct buf access = { 0 }, dflt = { 0 };
 	uint64_t other;
 	uint8_t type;
 	int err;
@@ -412,17 +414,25 @@ static int make_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	err = src_dirent(validated(txn), m->dir, m->name, &other, &type);
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
+	err = acl_of_new(validated(txn), m->dir, c->who->umask, &row.mode, &access, &dflt);
 	if (parent.mode & S_ISGID) {
 		row.gid = parent.gid;
 		if (S_ISDIR(row.mode))
 			row.mode |= S_ISGID;
 	}
-	err = put_row(txn, m->ino, &row);
+	if (!err)
+		err = put_row(txn, m->ino, &row);
+	if (!err && access.len)
+		err = put_acl(txn, m->ino, ACL_ACCESS, slice_buf(&access), 0);
+	if (!err && dflt.len)
+		err = put_acl(txn, m->ino, ACL_DEFAULT, slice_buf(&dflt), 0);
 	if (!err)
 		err = put_dirent(txn, m->dir, m->name, m->ino, NS_TYPE_OF(row.mode), 0);
 	if (!err)
 		err = touch_dir(txn, m->dir, c->now, S_ISDIR(row.mode) ? 1 : 0);
 	row_to_attr(m->ino, &row, NULL, m->out);
+	buf_release(&access);
+	buf_release(&dflt);
 	return err;
 }
 
@@ -794,8 +804,33 @@ struct rename {
 	struct slice from, to;
 	unsigned flags;
 	uint64_t ino, other; /* what the caller has locked; other: 0 when `to` is free */
+	uint64_t whiteout;   /* RENAME_WHITEOUT: the number of what is left behind */
 	bool dir, last, nothing;
 };
+
+/* What overlayfs leaves where a name was: a device that is none. */
+static int put_whiteout(struct change *c, struct mvcc_txn *txn, const struct rename *r)
+{
+	struct row_inode parent;
+	struct row_inode row = {
+		.mode = S_IFCHR,
+		.uid = c->who->uid,
+		.nlink = 1,
+		.atime_ns = c->now,
+		.mtime_ns = c->now,
+		.ctime_ns = c->now,
+		.btime_ns = c->now,
+		.inlined = true,
+		.parent = r->from_dir,
+		.name = r->from,
+	};
+	int err = need_dir(txn, r->from_dir, &parent);
+
+	row.gid = !err && parent.mode & S_ISGID ? parent.gid : c->who->gid;
+	if (!err)
+		err = put_row(txn, r->whiteout, &row);
+	return err ? err : put_dirent(txn, r->from_dir, r->from, r->whiteout, NS_TYPE_OF(S_IFCHR), 0);
+}
 
 /*
  * An inode's name moves from one place to another: in its row, if that was its first link, else in an L row; and the
@@ -891,7 +926,9 @@ static int rename_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	} else if (exchange) {
 		err = move_link(c, txn, other, r->to_dir, r->to, r->from_dir, r->from);
 	}
-	if (!err && !exchange)
+	if (!err && r->whiteout)
+		err = put_whiteout(c, txn, r);
+	else if (!err && !exchange)
 		err = del_dirent(txn, r->from_dir, r->from);
 	if (!err)
 		err = move_link(c, txn, ino, r->from_dir, r->from, r->to_dir, r->to);
@@ -947,8 +984,14 @@ int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 
 	if (gone)
 		*gone = (struct ns_gone){ 0 };
-	if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE)
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) ||
+	    (flags & RENAME_EXCHANGE && flags != RENAME_EXCHANGE))
 		return -EINVAL;
+	if (flags & RENAME_WHITEOUT) {
+		err = new_ino(ns, &r.whiteout);
+		if (err)
+			return err;
+	}
 	do {
 		struct change c = { .ns = ns,
 				    .who = who,
@@ -1121,6 +1164,8 @@ static int setattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	if (s->what & NS_SET_MTIME)
 		row->mtime_ns = s->set->mtime_ns;
 	row->ctime_ns = s->what & NS_SET_CTIME ? s->set->ctime_ns : c->now;
+	if (!err && s->what & NS_SET_MODE)
+		err = acl_follow_mode(txn, validated(txn), s->ino, row->mode, row->lease);
 	if (!err)
 		err = put_row(txn, s->ino, row);
 	held_row_release(&held);
@@ -1184,7 +1229,26 @@ struct xattr {
 	struct slice value;
 	int flags;
 	bool remove;
+	bool acl; /* it is an access control list */
 };
+
+/*
+ * What else an access control list does: sets the mode. One that says no more than that is not kept. `*only_mode` tells.
+ */
+static int xattr_acl(const struct xattr *x, struct row_inode *row, bool *only_mode)
+{
+	*only_mode = false;
+	if (!x->acl || x->remove)
+		return 0;
+	if (S_ISLNK(row->mode))
+		return -EOPNOTSUPP;
+	if (strcmp(x->name, ACL_DEFAULT) == 0)
+		return S_ISDIR(row->mode) ? 0 : -EACCES;
+	row->mode = (row->mode & ~0777U) | acl_mode(x->value, only_mode);
+	if (x->flags & NS_XATTR_DROP_SGID)
+		row->mode &= ~(uint32_t)S_ISGID;
+	return 0;
+}
 
 static int xattr_in(struct mvcc_txn *txn, const struct xattr *x, mvcc_lease_t lease)
 {
@@ -1211,6 +1275,20 @@ static int xattr_in(struct mvcc_txn *txn, const struct xattr *x, mvcc_lease_t le
 	return err;
 }
 
+/* Sets or removes it in the row and in the transaction that will have the row. */
+static int xattr_apply(struct mvcc_txn *txn, const struct xattr *x, struct row_inode *row)
+{
+	struct xattr y = *x;
+	bool only_mode;
+	int err = xattr_acl(x, row, &only_mode);
+
+	if (err)
+		return err;
+	y.remove = x->remove || only_mode;
+	err = xattr_in(txn, &y, row->lease);
+	return err == -ENODATA && only_mode ? 0 : err;
+}
+
 static int xattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 {
 	struct xattr *x = arg;
@@ -1219,7 +1297,7 @@ static int xattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 
 	err = src_row(validated(txn), x->ino, &held);
 	if (!err)
-		err = xattr_in(txn, x, held.row.lease);
+		err = xattr_apply(txn, x, &held.row);
 	if (!err) {
 		held.row.ctime_ns = c->now;
 		err = put_row(txn, x->ino, &held.row);
@@ -1244,9 +1322,11 @@ static int change_xattr(struct ns *ns, const struct ns_who *who, struct xattr *x
 		if (!err)
 			err = inode_txn_locked(n);
 		if (!err)
-			err = xattr_in(n->txn, x, n->row.lease);
-		if (!err)
+			err = xattr_apply(n->txn, x, &n->row);
+		if (!err) {
 			n->row.ctime_ns = ns_time_ns();
+			n->acl_only = false;
+		}
 	} else {
 		err = ns_path(ns, x->ino, &c.path);
 		if (!err)
@@ -1270,11 +1350,15 @@ static int xattr_name_check(const char *name)
 int ns_setxattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const char *name, struct slice value,
 		int flags)
 {
-	struct xattr x = { .ino = ino, .name = name, .value = value, .flags = flags };
+	struct xattr x = {
+		.ino = ino, .name = name, .value = value, .flags = flags, .acl = acl_is_name(name)
+	};
 	int err = xattr_name_check(name);
 
 	if (!err && value.len > NS_XATTR_MAX)
 		err = -E2BIG;
+	if (!err && x.acl)
+		err = acl_check(value);
 	return err ? err : change_xattr(ns, who, &x);
 }
 
@@ -1330,6 +1414,22 @@ struct redo {
 	struct row_inode row;
 };
 
+/* The access control list that a file began with: an intent has only its mode. */
+static int redo_acl(struct mvcc_txn *txn, uint64_t ino, const struct row_inode *row)
+{
+	struct buf access = { 0 }, none = { 0 };
+	uint32_t mode = row->mode;
+	int err = acl_of_new((struct ns_src){ .txn = txn }, row->parent, 0, &mode, &access, &none);
+
+	if (!err && access.len) {
+		acl_chmod(&access, row->mode);
+		err = put_acl(txn, ino, ACL_ACCESS, slice_buf(&access), 0);
+	}
+	buf_release(&access);
+	buf_release(&none);
+	return err;
+}
+
 static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 {
 	struct redo *r = arg;
@@ -1358,6 +1458,8 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 		err = put_dirent(txn, row.parent, row.name, r->ino, NS_TYPE_OF(row.mode), 0);
 		if (!err)
 			err = touch_dir(txn, row.parent, row.btime_ns, 0);
+		if (!err)
+			err = redo_acl(txn, r->ino, &row);
 		return err ? err : put_row(txn, r->ino, &row);
 	}
 	err = src_row(validated(txn), r->ino, &held);

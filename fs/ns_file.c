@@ -9,6 +9,7 @@
  * The life of a dirty inode is told in ns_int.h. All functions named _locked want the inode's stripe
  * lock held exclusively.
  */
+#include "fs/ns_acl.h"
 #include "fs/ns_int.h"
 
 #include "mvcc/lease.h"
@@ -378,6 +379,7 @@ void inode_clean_locked(struct ns_inode *n)
 	n->loaded = false;
 	n->intent = 0;
 	n->intent_stale = false;
+	n->acl_only = false;
 	n->cut = UINT64_MAX;
 }
 
@@ -969,6 +971,30 @@ static int truncate_locked(struct ns_inode *n, uint64_t size)
 	return err;
 }
 
+/* The access control list of a dirty inode, if it has one, gets the bits of `mode`. */
+static int acl_follow_mode_locked(struct ns_inode *n, uint32_t mode)
+{
+	struct buf acl = { 0 };
+	struct mvcc_view *view = NULL;
+	int err = 0;
+
+	if (!n->txn && n->pending)
+		return 0;
+	if (!n->txn) {
+		/* Few files have one: no transaction is begun to find out. */
+		err = base_view(n, &view);
+		if (!err)
+			err = src_acl((struct ns_src){ .view = view }, n->ino, ACL_ACCESS, &acl);
+		mvcc_view_close(view);
+		buf_release(&acl);
+		if (!err)
+			err = inode_txn_locked(n);
+	}
+	if (!err)
+		err = acl_follow_mode(n->txn, (struct ns_src){ .txn = n->txn }, n->ino, mode, n->row.lease);
+	return err == -ENODATA ? 0 : err;
+}
+
 int inode_setattr_locked(struct ns_inode *n, const struct ns_attr *set, unsigned what)
 {
 	int64_t now = ns_time_ns();
@@ -982,8 +1008,12 @@ int inode_setattr_locked(struct ns_inode *n, const struct ns_attr *set, unsigned
 		n->row.mtime_ns = now;
 		n->has_data = true;
 	}
-	if (what & NS_SET_MODE)
+	if (what & NS_SET_MODE) {
+		err = acl_follow_mode_locked(n, set->mode);
+		if (err)
+			return err;
 		n->row.mode = (n->row.mode & S_IFMT) | (set->mode & 07777);
+	}
 	if (what & NS_SET_UID)
 		n->row.uid = set->uid;
 	if (what & NS_SET_GID)
@@ -1324,6 +1354,16 @@ static struct ns_file *file_new(struct ns *ns, uint64_t ino, bool write)
 	return f;
 }
 
+/* As writing does: but this truncation is the open's, of which the kernel says nothing more. */
+static void drop_set_id(struct ns_inode *n, const struct ns_who *who)
+{
+	if (who->uid == 0)
+		return;
+	n->row.mode &= ~(uint32_t)S_ISUID;
+	if (n->row.mode & S_IXGRP)
+		n->row.mode &= ~(uint32_t)S_ISGID;
+}
+
 int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned flags, struct ns_gone gone,
 		 struct ns_file **out)
 {
@@ -1349,8 +1389,10 @@ int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned
 		err = inode_dirty_locked(n, who, "write");
 		if (!err)
 			err = truncate_locked(n, 0);
-		if (!err)
+		if (!err) {
 			n->row.mtime_ns = n->row.ctime_ns = ns_time_ns();
+			drop_set_id(n, who);
+		}
 	}
 	if (!err) {
 		n->opens++;
@@ -1371,6 +1413,7 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 {
 	struct lock_set locks;
 	struct held_row parent = { 0 };
+	struct buf access = { 0 }, none = { 0 };
 	struct mvcc_view *view = NULL;
 	struct ns_file *f = NULL;
 	struct ns_inode *n = NULL;
@@ -1394,6 +1437,9 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 		err = src_dirent((struct ns_src){ .view = view }, dir, name, &other, &type);
 		err = err == -ENOENT ? 0 : err ? err : -EEXIST;
 	}
+	mode = S_IFREG | (mode & 07777);
+	if (!err)
+		err = acl_of_new((struct ns_src){ .view = view }, dir, who->umask, &mode, &access, &none);
 	if (!err) {
 		f = file_new(ns, ino, true);
 		err = f ? 0 : -ENOMEM;
@@ -1405,7 +1451,7 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	if (err)
 		goto out;
 	n->row = (struct row_inode){
-		.mode = S_IFREG | (mode & 07777),
+		.mode = mode,
 		.uid = who->uid,
 		.gid = parent.row.mode & S_ISGID ? parent.row.gid : who->gid,
 		.nlink = 1,
@@ -1416,7 +1462,14 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	n->row.atime_ns = n->row.mtime_ns = n->row.ctime_ns = n->row.btime_ns = ns_time_ns();
 	n->base = (struct mvcc_item){ 0 };
 	n->loaded = true;
-	err = inode_dirty_locked(n, who, "create");
+	if (access.len) {
+		err = inode_txn_locked(n);
+		if (!err)
+			err = put_acl(n->txn, ino, ACL_ACCESS, slice_buf(&access), 0);
+		n->acl_only = true;
+	}
+	if (!err)
+		err = inode_dirty_locked(n, who, "create");
 	if (err)
 		goto out;
 	n->opens++;
@@ -1429,6 +1482,8 @@ out:
 	unlock_set(ns, &locks);
 	held_row_release(&parent);
 	mvcc_view_close(view);
+	buf_release(&access);
+	buf_release(&none);
 	if (f) {
 		inode_put(f->inode);
 		free(f);
@@ -1486,7 +1541,7 @@ int ns_file_flush(struct ns_file *f)
 	pthread_rwlock_wrlock(lock);
 	if (!n->dirty || n->gone.rev || !f->write)
 		goto out;
-	if (!n->has_data && !n->txn && n->row.size == 0) {
+	if (!n->has_data && (!n->txn || n->acl_only) && n->row.size == 0) {
 		if (!n->intent || n->intent_stale)
 			err = intent_put(n);
 	} else {

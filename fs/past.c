@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "fs/expr.h"
+#include "fs/ns_acl.h"
 #include "mvcc/keep.h"
 
 #define NS_PER_S ((int64_t)1000000000)
@@ -205,17 +206,43 @@ void past_names_release(struct past_names *names)
 	*names = (struct past_names){ 0 };
 }
 
-/* The permission bits that apply to `who`: 4 read, 2 write, 1 search. */
-static unsigned bits_for(const struct ns_attr *attr, const struct past_who *who)
+/* Is `who` in the group? */
+static bool in_group(const struct past_who *who, uint32_t gid)
 {
-	if (who->uid == attr->uid)
-		return attr->mode >> 6 & 7;
-	if (who->gid == attr->gid)
-		return attr->mode >> 3 & 7;
+	if (who->gid == gid)
+		return true;
 	for (unsigned i = 0; i < who->ngroups; i++)
-		if (who->groups[i] == attr->gid)
-			return attr->mode >> 3 & 7;
-	return attr->mode & 7;
+		if (who->groups[i] == gid)
+			return true;
+	return false;
+}
+
+/* 0 if the live inode grants `who` all of `want` (4 read, 2 write, 1 search), else -EACCES. */
+static int grants(struct ns *ns, struct mvcc_view *view, const struct ns_attr *attr,
+		  const struct past_who *who, unsigned want)
+{
+	const struct acl_who asks = { who->uid, who->gid, who->groups, who->ngroups };
+	struct buf acl = { 0 };
+	unsigned bits;
+	int err = -ENODATA;
+
+	if (who->uid == attr->uid)
+		bits = attr->mode >> 6;
+	else if (in_group(who, attr->gid))
+		bits = attr->mode >> 3;
+	else
+		bits = attr->mode;
+	if (who->uid != attr->uid)
+		err = view ? ns_at_getxattr(view, attr->ino, ACL_ACCESS, &acl) :
+			     ns_getxattr(ns, attr->ino, ACL_ACCESS, &acl);
+	if (!err && acl_check(slice_buf(&acl)))
+		err = MVCC_ECORRUPT;
+	if (err == -ENODATA)
+		err = (bits & want) == want ? 0 : -EACCES;
+	else if (!err)
+		err = acl_permits(slice_buf(&acl), attr->uid, attr->gid, &asks, want) ? 0 : -EACCES;
+	buf_release(&acl);
+	return err;
 }
 
 /* Search permission on every directory from the root down to `dir`. */
@@ -228,10 +255,9 @@ static int may_search(struct ns *ns, uint64_t dir, const struct past_who *who)
 		err = ns_getattr(ns, dir, &attr);
 		if (err)
 			return err;
-		if (!(bits_for(&attr, who) & 1))
-			return -EACCES;
-		if (dir == NS_ROOT)
-			return 0;
+		err = grants(ns, NULL, &attr, who, 1);
+		if (err || dir == NS_ROOT)
+			return err;
 		dir = attr.parent;
 	}
 }
@@ -265,11 +291,9 @@ int past_may_read(struct ns *ns, struct mvcc_view *view, uint64_t ino, const str
 		err = surviving_parent(ns, view, ino, &attr);
 		need = 4 | 1;
 	}
-	if (err)
-		return err;
-	if ((bits_for(&attr, who) & need) != need)
-		return -EACCES;
-	return attr.ino == NS_ROOT ? 0 : may_search(ns, attr.parent, who);
+	if (!err)
+		err = grants(ns, NULL, &attr, who, need);
+	return err || attr.ino == NS_ROOT ? err : may_search(ns, attr.parent, who);
 }
 
 /* ---- who may know of a change ------------------------------------------------------------------ */
@@ -313,8 +337,9 @@ static int may_reach(struct ns *ns, struct mvcc_view *view, struct slice path, c
 	for (;;) {
 		if (!S_ISDIR(attr.mode))
 			return 0;
-		if (!(bits_for(&attr, who) & 1))
-			return -EACCES;
+		err = grants(ns, view, &attr, who, 1);
+		if (err)
+			return err;
 		last = name;
 		if (!take_name(&path, &name))
 			return 0;

@@ -1,5 +1,6 @@
 /* Files with a time to live, by a clock that the test moves. */
 #include "fs/ns.h"
+#include "fs/ns_check.h"
 #include "fs/ns_row.h"
 
 #include "mvcc/keep.h"
@@ -43,8 +44,16 @@ static void set_up(void)
 
 static void tear_down(void)
 {
+	const struct ns_check_options opt = { 0 };
+	struct mvcc_view *view;
+	uint64_t problems;
+
 	CU_ASSERT_EQUAL(ns_close(ns), 0);
 	fixture_verify(fx);
+	CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, MVCC_REV_LATEST, &view), 0);
+	CU_ASSERT_EQUAL(ns_check(fx->db, view, &opt, &problems), 0);
+	CU_ASSERT_EQUAL(problems, 0);
+	mvcc_view_close(view);
 	fixture_close(fx);
 }
 
