@@ -115,6 +115,13 @@ static void revs_sort(struct revs *revs)
 	revs->n = n;
 }
 
+mvcc_rev_t revs_next(const struct revs *revs, mvcc_rev_t rev)
+{
+	size_t i = revs_from(revs, rev);
+
+	return i < revs->n ? revs->v[i] : 0;
+}
+
 mvcc_rev_t revs_newest_in(const struct revs *revs, mvcc_rev_t mod, mvcc_rev_t end)
 {
 	size_t i = revs_from(revs, end);

@@ -18,7 +18,20 @@ bool revs_has(const struct revs *revs, mvcc_rev_t rev);
 void revs_add(struct revs *revs, mvcc_rev_t rev); /* has room, or has it already */
 void revs_remove(struct revs *revs, mvcc_rev_t rev);
 void revs_subtract(struct revs *revs, const struct revs *gone);
+mvcc_rev_t revs_next(const struct revs *revs, mvcc_rev_t rev); /* the first at or above `rev`, or 0 */
 mvcc_rev_t revs_newest_in(const struct revs *revs, mvcc_rev_t mod, mvcc_rev_t end); /* of [mod, end), or 0 */
+
+/* Those who look at all of the past: every revision from the floor to the current one, and pinned ones. */
+struct ever {
+	mvcc_rev_t floor, current;
+	struct revs pinned;
+};
+
+/* Does any of them see a record that was current for [mod, end)? */
+bool ever_sees(const struct ever *e, mvcc_rev_t mod, mvcc_rev_t end);
+
+/* The oldest of them from `rev` up to the floor; 0 if `rev` is above that. */
+mvcc_rev_t ever_from(const struct ever *e, mvcc_rev_t rev);
 
 /* The pins, and the revisions that follow from them. */
 struct pin_set {

@@ -201,8 +201,28 @@ MVCC_API void mvcc_rows_release(struct mvcc_rows *rows);
  * item->version is 1, and has ended where the next create_rev differs. Stops when `fn` returns
  * non-zero, and returns that.
  */
-MVCC_API int mvcc_history(struct mvcc *db, struct slice key,
-			  int (*fn)(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev), void *arg);
+typedef int mvcc_history_fn(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev);
+MVCC_API int mvcc_history(struct mvcc *db, struct slice key, mvcc_history_fn *fn, void *arg);
+
+/*
+ * The same from the newest to the oldest, of the records that came before revision `before` (MVCC_REV_LATEST: all).
+ * Each costs a few look-ups, so the newest of very many are soon found: let `fn` stop when it has enough, and go on
+ * another time with the last mod_rev told.
+ */
+MVCC_API int mvcc_history_back(struct mvcc *db, struct slice key, mvcc_rev_t before, mvcc_history_fn *fn,
+			       void *arg);
+
+/*
+ * Walks all keys of start <= key < end (an empty `end`: to the last key) that any revision in [floor, current], or a
+ * pinned one, has, deleted ones, too: each once, in key order. What is current, and what is kept, is as of the opening,
+ * but what is given up meanwhile may be left out. It takes no more memory for more keys, and no more time for
+ * more versions of a key.
+ */
+struct mvcc_keys;
+MVCC_API int mvcc_keys_ever_open(struct mvcc *db, struct slice start, struct slice end,
+				 struct mvcc_keys **out);
+MVCC_API int mvcc_keys_next(struct mvcc_keys *keys, struct slice *key); /* as mvcc_cursor_next() */
+MVCC_API void mvcc_keys_close(struct mvcc_keys *keys);                  /* accepts NULL */
 
 /* Blobs: large values beside the records. Immutable; ids are never used twice while referred to. */
 
@@ -257,8 +277,9 @@ MVCC_API int mvcc_txn_expect_empty(struct mvcc_txn *txn, struct slice start, str
 
 /*
  * Writes. Key, value and list of blobs are copied. `blobs` are the blobs the value refers to, each
- * staged by this transaction, or referred to by a record that the transaction sees, or by one that some other
- * view sees which stays open until the commit has returned.
+ * staged by this transaction, or referred to by a record that the transaction sees, or by one that an open view sees:
+ * of any revision, so that what was there once is put again without copying data. That view must have been
+ * opened before the record was read, and stay open until the transaction is committed.
  * Returns 0, or -EINVAL for a key or value of forbidden length, -ENOMEM, or an engine's error.
  */
 MVCC_API int mvcc_txn_put(struct mvcc_txn *txn, struct slice key, struct slice value,

@@ -341,6 +341,22 @@ static inline bool key_within(struct slice key, struct slice start, struct slice
 	return slice_cmp(key, start) >= 0 && (!end.len || slice_cmp(key, end) < 0);
 }
 
+/* Is the iterator on a row? If not: 1 at the end, or why it failed. */
+static inline int iter_at(struct engine_iter *it, bool on_row)
+{
+	int err;
+
+	if (on_row)
+		return 0;
+	err = engine_iter_error(it);
+	return err ? err : 1;
+}
+
+static inline bool key_is_legal(struct slice key)
+{
+	return key.len > 0 && key.len <= MVCC_KEY_MAX;
+}
+
 /* ---- watcher.c ---------------------------------------------------------------------------- */
 
 struct watching *watching_new(struct mvcc *db); /* NULL when out of memory */

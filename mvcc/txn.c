@@ -285,11 +285,6 @@ static int get_base(struct mvcc_txn *txn, struct slice key, struct header *heade
 	return err;
 }
 
-static bool key_is_legal(struct slice key)
-{
-	return key.len > 0 && key.len <= MVCC_KEY_MAX;
-}
-
 static int txn_read(struct mvcc_txn *txn, struct slice key, bool validate, struct mvcc_item *out)
 {
 	struct mvcc_item item = { 0 };

@@ -155,6 +155,11 @@ static inline struct txn_read *read_of(const struct mem_node *node)
 int cursor_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_txn *txn, struct txn_range *range,
 		struct slice start, struct slice end, struct mvcc_cursor **out);
 
+/* A cursor over all keys that `ever`, which outlives it, sees; its items say nothing. */
+struct ever;
+int cursor_open_ever(struct mvcc *db, const struct ever *ever, struct slice start, struct slice end,
+		     struct mvcc_cursor **out);
+
 /* ---- txn.c -------------------------------------------------------------------------------- */
 
 struct txn_writes *txn_writes_new(void);
