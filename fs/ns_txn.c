@@ -460,6 +460,8 @@ static int commit_locked(struct ns_txn *t, const struct ns_who *who, mvcc_rev_t 
 		story.message = t->message.len ? (const char *)message.data : NULL;
 		err = ns_side_try(t->txns->live, ns_bound_txn(t->ns), &story, rev);
 	}
+	if (err == MVCC_ENOLEASE)
+		err = MVCC_ECONFLICT; /* of a file that is about to go: soon it will be told as one that has gone */
 	if (!err) {
 		ns_bound_end(t->ns); /* the transaction is gone with its commit */
 		t->ended = true;
