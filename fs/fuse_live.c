@@ -32,20 +32,27 @@ int tree_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
 	return err;
 }
 
+/* `revdir=disabled` leaves nothing of the past to be seen. */
+static bool is_hidden(struct mount *m, enum node_kind kind)
+{
+	return m->config->revdir == REVDIR_DISABLED &&
+	       (kind == NODE_REVDIR || kind == NODE_HISTDIR || kind == NODE_TAGDIR);
+}
+
 static int live_lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e)
 {
+	enum node_kind kind;
 	struct ns_attr attr;
+	const char *own;
+	uint64_t ino;
 	int err;
 
-	if (reserved(m, dir, name)) {
-		if (strcmp(name, m->config->revname) == 0 && m->config->revdir != REVDIR_DISABLED)
-			return kind_entry(m, NODE_REVDIR, dir->ino, 0, NULL, NULL, FOREVER, e);
-		if (at_root(dir) && strcmp(name, "@ctl") == 0)
-			return kind_entry(m, NODE_CTL, 0, 0, NULL, NULL, FOREVER, e);
-		if (at_root(dir) && strcmp(name, "@txn") == 0)
-			return kind_entry(m, NODE_TXNS, 0, 0, NULL, NULL, FOREVER, e);
+	for (unsigned i = 0; (own = own_name(m, dir, i, &kind, &ino)); i++)
+		if (strcmp(name, own) == 0)
+			return is_hidden(m, kind) ? -ENOENT :
+						    kind_entry(m, kind, ino, 0, NULL, NULL, FOREVER, e);
+	if (reserved(m, dir, name))
 		return -ENOENT;
-	}
 	err = ns_lookup(m->ns, dir->ino, slice_str(name), &attr);
 	return err ? err : tree_entry(m, dir, &attr, e);
 }
@@ -72,38 +79,22 @@ void tree_listed(const struct node *dir, const struct ns_dirent *entry, struct l
 	out->ino = node_stat_ino(dir->kind, entry->ino, dir->rev);
 }
 
-/* The names that `revdir=visible` lists at the root. */
-struct visible {
-	const char *name;
-	enum node_kind kind;
-	uint32_t mode;
-};
-
-static bool visible_name(struct mount *m, const struct node *dir, uint64_t i, struct visible *out)
-{
-	const struct visible names[] = {
-		{ m->config->revname, NODE_REVDIR, S_IFDIR },
-		{ "@ctl", NODE_CTL, S_IFREG },
-		{ "@txn", NODE_TXNS, S_IFDIR },
-	};
-
-	if (m->config->revdir != REVDIR_VISIBLE || !at_root(dir) || i >= sizeof(names) / sizeof(names[0]))
-		return false;
-	*out = names[i];
-	return true;
-}
-
 static int live_list(struct mount *m, struct node *dir, struct handle *h, uint64_t pos, struct listed *out)
 {
-	struct visible name;
+	bool visible = m->config->revdir == REVDIR_VISIBLE && dir->ino == NS_ROOT;
+	enum node_kind kind;
 	struct ns_dirent d;
+	const char *own;
+	uint64_t ino;
 	int got;
 
-	for (uint64_t i = 0; visible_name(m, dir, i, &name); i++) {
+	for (unsigned i = 0; visible && (own = own_name(m, dir, i, &kind, &ino)); i++) {
 		if (pos-- == 0) {
-			snprintf(out->name, sizeof(out->name), "%s", name.name);
-			out->ino = node_stat_ino(name.kind, name.kind == NODE_REVDIR ? dir->ino : 0, 0);
-			out->type = NS_TYPE_OF(name.mode);
+			snprintf(out->name, sizeof(out->name), "%s", own);
+			out->ino = node_stat_ino(kind, ino, 0);
+			out->type = NS_TYPE_OF(kind == NODE_CTL || kind == NODE_STATUS || kind == NODE_WATCH ?
+						       S_IFREG :
+						       S_IFDIR);
 			return 1;
 		}
 	}
@@ -121,6 +112,7 @@ int tree_open(fuse_req_t req, struct node *node, struct handle *h, struct fuse_f
 	unsigned how = (fi->flags & O_ACCMODE) == O_RDONLY ? NS_OPEN_READ : NS_OPEN_WRITE;
 	struct ns_gone gone = node_gone(&m->nodes, node);
 	struct asker asker;
+	const struct ns_who *who = NULL;
 	struct tree tree;
 	int err;
 
@@ -131,11 +123,13 @@ int tree_open(fuse_req_t req, struct node *node, struct handle *h, struct fuse_f
 	err = tree_enter(m, node, &tree);
 	if (err)
 		return err;
-	err = ns_file_open(tree.ns, who_asks(req, &asker), node->ino, how, gone, &h->file);
+	if (how & NS_OPEN_TRUNC)
+		who = who_asks(req, &asker);
+	err = ns_file_open(tree.ns, who, node->ino, how, gone, &h->file);
 	if (err == -ENOENT && !gone.rev) {
 		/* It went between the two: as tree_getattr() has it. */
 		gone = node_gone(&m->nodes, node);
-		err = gone.rev ? ns_file_open(tree.ns, &asker.who, node->ino, how, gone, &h->file) : -ESTALE;
+		err = gone.rev ? ns_file_open(tree.ns, who, node->ino, how, gone, &h->file) : -ESTALE;
 	}
 	if (!err)
 		handle_in(h, &tree);

@@ -56,17 +56,19 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct node *node = node_of(req, id);
+	const struct kind *kind = kind_of(node);
+	struct mount *m = mount_of(req);
 	struct ns_attr attr;
 	struct stat st;
-	int err = node_getattr(mount_of(req), node, &attr);
+	int err = fi && kind->open_getattr ? kind->open_getattr(m, node, handle_of(fi), &attr) :
+					     node_getattr(m, node, &attr);
 
-	(void)fi;
 	if (err) {
 		reply_err(req, err);
 		return;
 	}
 	stat_of(stat_ino_of(node), &attr, &st);
-	fuse_reply_attr(req, &st, FOREVER);
+	fuse_reply_attr(req, &st, kind->attr_moves ? 0 : FOREVER);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t id)
@@ -424,6 +426,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_HANDLE_KILLPRIV);
 	conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_CACHE_SYMLINKS |
 				       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC);
+	/* The kernel judges by access control lists; what new files inherit, in place of a umask, is ours to do. */
+	conn->want |= conn->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 	conn->max_write = WRITE_MAX;
 	conn->max_readahead = WRITE_MAX;
 	conn->max_background = 64;
@@ -468,4 +472,5 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.create = op_create,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
+	.poll = op_poll,
 };

@@ -197,7 +197,7 @@ bool txn_create(struct call *c)
 		err = ns_txn_may(job->txn, job->asker.who.uid);
 	}
 	if (!err)
-		err = side_start(m, commit_run, job);
+		err = work_start(m, commit_run, job);
 	if (err) {
 		ns_txn_unref(job ? job->txn : NULL);
 		free(job);

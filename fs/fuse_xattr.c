@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "fs/ns_acl.h"
 #include "mvcc/lease.h"
 
 #define XATTR_PREFIX "user.mvccfs."
@@ -101,6 +102,19 @@ static bool is_own_xattr(const char *name)
 	return strncmp(name, XATTR_PREFIX, sizeof(XATTR_PREFIX) - 1) == 0;
 }
 
+/* The kernel hands over names of any kind; these there are. */
+static int name_check(const char *name)
+{
+	static const char *const spaces[] = { "user.", "trusted.", "security." };
+
+	if (acl_is_name(name))
+		return 0;
+	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++)
+		if (strncmp(name, spaces[i], strlen(spaces[i])) == 0)
+			return name[strlen(spaces[i])] ? 0 : -EINVAL;
+	return -EOPNOTSUPP;
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 {
 	struct node *node = node_of(req, id);
@@ -108,7 +122,9 @@ void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 	struct buf value = { 0 };
 	int err = -ENODATA;
 
-	if (is_own_xattr(name)) {
+	if (name_check(name)) {
+		err = name_check(name);
+	} else if (is_own_xattr(name)) {
 		if (kind->has_own_xattrs)
 			err = own_xattr(mount_of(req), node, name + sizeof(XATTR_PREFIX) - 1, &value);
 	} else if (kind->getxattr) {
@@ -146,12 +162,32 @@ static int set_ttl(struct ns *ns, const struct ns_who *who, uint64_t ino, struct
 	return ns_set_ttl(ns, who, ino, s);
 }
 
+/* Whoever sets an access list without being in the file's group takes its set-group-id bit away, as chmod would. */
+static bool keeps_sgid(fuse_req_t req, struct node *node)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	gid_t groups[256];
+	struct ns_attr attr;
+	int n;
+
+	if (ctx->uid == 0 || node_getattr(mount_of(req), node, &attr) || !(attr.mode & S_ISGID) ||
+	    ctx->gid == attr.gid)
+		return true;
+	n = fuse_req_getgroups(req, sizeof(groups) / sizeof(groups[0]), groups);
+	for (int i = 0; i < n && i < (int)(sizeof(groups) / sizeof(groups[0])); i++)
+		if (groups[i] == attr.gid)
+			return true;
+	return false;
+}
+
 static void run_setxattr(struct call *c)
 {
 	struct asker asker;
 	struct tree tree;
 	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
+	if (strcmp(c->name, ACL_ACCESS) == 0 && !keeps_sgid(c->req, c->node))
+		c->flags |= NS_XATTR_DROP_SGID;
 	if (!err && strcmp(c->name, XATTR_TTL) == 0)
 		err = set_ttl(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_of(c->data, c->len));
 	else if (!err)
@@ -168,7 +204,7 @@ static int need_xattr_writable(const struct node *node, const char *name)
 		return kind_of(node)->read_only;
 	if (is_own_xattr(name) && strcmp(name, XATTR_TTL) != 0)
 		return -EPERM;
-	return strncmp(name, "system.", 7) == 0 ? -EOPNOTSUPP : 0;
+	return name_check(name);
 }
 
 void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)

@@ -3,6 +3,7 @@
  * change came in between. Locks keep apart what this process does to one inode; what makes a change
  * right against everybody else (another transaction, a restore) is the transaction's validation.
  */
+#include "fs/ns_acl.h"
 #include "fs/ns_int.h"
 
 #include <errno.h>
@@ -364,6 +365,8 @@ static int change_commit(struct change *c, change_body *body, void *arg)
 		.gid = c->who->gid,
 		.pid = c->who->pid,
 		.comm = c->who->comm,
+		.session = c->who->session,
+		.message = c->who->message,
 		.op = c->op,
 		.path = slice_buf(&c->path),
 		.path2 = slice_buf(&c->path2),
@@ -466,6 +469,7 @@ static int make_body(struct change *c, struct mvcc_txn *txn, void *arg)
 		.name = m->name,
 		.content = m->target,
 	};
+	struct buf access = { 0 }, dflt = { 0 };
 	uint64_t other;
 	uint8_t type;
 	int err;
@@ -476,17 +480,25 @@ static int make_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	err = src_dirent(validated(txn), m->dir, m->name, &other, &type);
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
+	err = acl_of_new(validated(txn), m->dir, c->who->umask, &row.mode, &access, &dflt);
 	if (parent.mode & S_ISGID) {
 		row.gid = parent.gid;
 		if (S_ISDIR(row.mode))
 			row.mode |= S_ISGID;
 	}
-	err = put_row(txn, m->ino, &row);
+	if (!err)
+		err = put_row(txn, m->ino, &row);
+	if (!err && access.len)
+		err = put_acl(txn, m->ino, ACL_ACCESS, slice_buf(&access), 0);
+	if (!err && dflt.len)
+		err = put_acl(txn, m->ino, ACL_DEFAULT, slice_buf(&dflt), 0);
 	if (!err)
 		err = put_dirent(txn, m->dir, m->name, m->ino, NS_TYPE_OF(row.mode), 0);
 	if (!err)
 		err = touch_dir(c->ns, txn, m->dir, c->now, S_ISDIR(row.mode) ? 1 : 0);
 	row_to_attr(m->ino, &row, NULL, m->out);
+	buf_release(&access);
+	buf_release(&dflt);
 	return err;
 }
 
@@ -863,8 +875,33 @@ struct rename {
 	struct slice from, to;
 	unsigned flags;
 	uint64_t ino, other; /* what the caller has locked; other: 0 when `to` is free */
+	uint64_t whiteout;   /* RENAME_WHITEOUT: the number of what is left behind */
 	bool dir, last, nothing;
 };
+
+/* What overlayfs leaves where a name was: a device that is none. */
+static int put_whiteout(struct change *c, struct mvcc_txn *txn, const struct rename *r)
+{
+	struct row_inode parent;
+	struct row_inode row = {
+		.mode = S_IFCHR,
+		.uid = c->who->uid,
+		.nlink = 1,
+		.atime_ns = c->now,
+		.mtime_ns = c->now,
+		.ctime_ns = c->now,
+		.btime_ns = c->now,
+		.inlined = true,
+		.parent = r->from_dir,
+		.name = r->from,
+	};
+	int err = need_dir(txn, r->from_dir, &parent);
+
+	row.gid = !err && parent.mode & S_ISGID ? parent.gid : c->who->gid;
+	if (!err)
+		err = put_row(txn, r->whiteout, &row);
+	return err ? err : put_dirent(txn, r->from_dir, r->from, r->whiteout, NS_TYPE_OF(S_IFCHR), 0);
+}
 
 /*
  * An inode's name moves from one place to another: in its row, if that was its first link, else in an L row; and the
@@ -971,7 +1008,9 @@ static int rename_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	} else if (exchange) {
 		err = move_link(c, txn, other, r->to_dir, r->to, r->from_dir, r->from);
 	}
-	if (!err && !exchange)
+	if (!err && r->whiteout)
+		err = put_whiteout(c, txn, r);
+	else if (!err && !exchange)
 		err = del_dirent(txn, r->from_dir, r->from);
 	if (!err)
 		err = move_link(c, txn, ino, r->from_dir, r->from, r->to_dir, r->to);
@@ -1027,8 +1066,14 @@ int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 
 	if (gone)
 		*gone = (struct ns_gone){ 0 };
-	if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE)
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) ||
+	    (flags & RENAME_EXCHANGE && flags != RENAME_EXCHANGE))
 		return -EINVAL;
+	if (flags & RENAME_WHITEOUT) {
+		err = new_ino(ns, &r.whiteout);
+		if (err)
+			return err;
+	}
 	do {
 		struct change c = { .ns = ns,
 				    .who = who,
@@ -1244,7 +1289,9 @@ static int setattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	if (s->what & NS_SET_MTIME)
 		row->mtime_ns = s->set->mtime_ns;
 	row->ctime_ns = s->what & NS_SET_CTIME ? s->set->ctime_ns : c->now;
-	err = put_row(txn, s->ino, row);
+	err = s->what & NS_SET_MODE ? acl_follow_mode(txn, validated(txn), s->ino, row->mode, row->lease) : 0;
+	if (!err)
+		err = put_row(txn, s->ino, row);
 out:
 	held_row_release(&held);
 	buf_release(&content);
@@ -1307,7 +1354,26 @@ struct xattr {
 	struct slice value;
 	int flags;
 	bool remove;
+	bool acl; /* it is an access control list */
 };
+
+/*
+ * What else an access control list does: sets the mode. One that says no more than that is not kept. `*only_mode` tells.
+ */
+static int xattr_acl(const struct xattr *x, struct row_inode *row, bool *only_mode)
+{
+	*only_mode = false;
+	if (!x->acl || x->remove)
+		return 0;
+	if (S_ISLNK(row->mode))
+		return -EOPNOTSUPP;
+	if (strcmp(x->name, ACL_DEFAULT) == 0)
+		return S_ISDIR(row->mode) ? 0 : -EACCES;
+	row->mode = (row->mode & ~0777U) | acl_mode(x->value, only_mode);
+	if (x->flags & NS_XATTR_DROP_SGID)
+		row->mode &= ~(uint32_t)S_ISGID;
+	return 0;
+}
 
 static int xattr_in(struct mvcc_txn *txn, const struct xattr *x, mvcc_lease_t lease)
 {
@@ -1334,6 +1400,20 @@ static int xattr_in(struct mvcc_txn *txn, const struct xattr *x, mvcc_lease_t le
 	return err;
 }
 
+/* Sets or removes it in the row and in the transaction that will have the row. */
+static int xattr_apply(struct mvcc_txn *txn, const struct xattr *x, struct row_inode *row)
+{
+	struct xattr y = *x;
+	bool only_mode;
+	int err = xattr_acl(x, row, &only_mode);
+
+	if (err)
+		return err;
+	y.remove = x->remove || only_mode;
+	err = xattr_in(txn, &y, row->lease);
+	return err == -ENODATA && only_mode ? 0 : err;
+}
+
 static int xattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 {
 	struct xattr *x = arg;
@@ -1342,7 +1422,7 @@ static int xattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 
 	err = src_row(validated(txn), x->ino, &held);
 	if (!err)
-		err = xattr_in(txn, x, held.row.lease);
+		err = xattr_apply(txn, x, &held.row);
 	if (!err) {
 		if (c->ns->live)
 			bound_dir_fold(c->ns, x->ino, held_is_own(&held), &held.row);
@@ -1369,9 +1449,11 @@ static int change_xattr(struct ns *ns, const struct ns_who *who, struct xattr *x
 		if (!err)
 			err = inode_txn_locked(n);
 		if (!err)
-			err = xattr_in(n->txn, x, n->row.lease);
-		if (!err)
+			err = xattr_apply(n->txn, x, &n->row);
+		if (!err) {
 			n->row.ctime_ns = ns_time_ns();
+			n->acl_only = false;
+		}
 	} else {
 		err = story_path(ns, x->ino, &c.path);
 		if (!err)
@@ -1395,11 +1477,15 @@ static int xattr_name_check(const char *name)
 int ns_setxattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const char *name, struct slice value,
 		int flags)
 {
-	struct xattr x = { .ino = ino, .name = name, .value = value, .flags = flags };
+	struct xattr x = {
+		.ino = ino, .name = name, .value = value, .flags = flags, .acl = acl_is_name(name)
+	};
 	int err = xattr_name_check(name);
 
 	if (!err && value.len > NS_XATTR_MAX)
 		err = -E2BIG;
+	if (!err && x.acl)
+		err = acl_check(value);
 	return err ? err : change_xattr(ns, who, &x);
 }
 
@@ -1455,6 +1541,22 @@ struct redo {
 	struct row_inode row;
 };
 
+/* The access control list that a file began with: an intent has only its mode. */
+static int redo_acl(struct mvcc_txn *txn, uint64_t ino, const struct row_inode *row)
+{
+	struct buf access = { 0 }, none = { 0 };
+	uint32_t mode = row->mode;
+	int err = acl_of_new((struct ns_src){ .txn = txn }, row->parent, 0, &mode, &access, &none);
+
+	if (!err && access.len) {
+		acl_chmod(&access, row->mode);
+		err = put_acl(txn, ino, ACL_ACCESS, slice_buf(&access), 0);
+	}
+	buf_release(&access);
+	buf_release(&none);
+	return err;
+}
+
 static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 {
 	struct redo *r = arg;
@@ -1482,6 +1584,8 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 		err = put_dirent(txn, row.parent, row.name, r->ino, NS_TYPE_OF(row.mode), 0);
 		if (!err)
 			err = touch_dir(c->ns, txn, row.parent, row.btime_ns, 0);
+		if (!err)
+			err = redo_acl(txn, r->ino, &row);
 		return err ? err : put_row(txn, r->ino, &row);
 	}
 	err = src_row(validated(txn), r->ino, &held);
@@ -1498,11 +1602,18 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	return err;
 }
 
+static int put_string(struct buf *out, struct slice s)
+{
+	int err = buf_put_slice(out, s);
+
+	return err ? err : buf_put_u8(out, 0);
+}
+
 static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 {
 	struct redo r = { .intent = intent };
-	struct slice comm;
-	struct buf comm_text = { 0 };
+	struct slice comm, session, message;
+	struct buf texts = { 0 };
 	struct ns_who who = { 0 };
 	struct change c = { .ns = ns, .who = &who };
 	uint64_t uid, gid, pid;
@@ -1511,16 +1622,26 @@ static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 
 	if (!take_u8(&payload, &kind) || (kind != 'C' && kind != 'T') || !take_varint(&payload, &r.ino) ||
 	    !take_varint(&payload, &uid) || !take_varint(&payload, &gid) || !take_varint(&payload, &pid) ||
-	    !take_bytes(&payload, &comm))
+	    !take_bytes(&payload, &comm) || !take_bytes(&payload, &session) ||
+	    !take_bytes(&payload, &message))
 		return MVCC_ECORRUPT;
 	err = row_inode_decode(payload, &r.row);
 	if (!err)
-		err = buf_put_slice(&comm_text, comm);
+		err = put_string(&texts, comm);
 	if (!err)
-		err = buf_put_u8(&comm_text, 0);
+		err = put_string(&texts, session);
+	if (!err)
+		err = put_string(&texts, message);
 	if (!err) {
 		r.create = kind == 'C';
-		who = (struct ns_who){ (uint32_t)uid, (uint32_t)gid, (uint32_t)pid, (char *)comm_text.data };
+		who = (struct ns_who){
+			.uid = (uint32_t)uid,
+			.gid = (uint32_t)gid,
+			.pid = (uint32_t)pid,
+			.comm = (char *)texts.data,
+			.session = (char *)texts.data + comm.len + 1,
+			.message = (char *)texts.data + comm.len + session.len + 2,
+		};
 		c.op = r.create ? "create" : "write";
 		if (name_path(ns, r.row.parent, r.row.name, &c.path))
 			buf_clear(&c.path);
@@ -1528,7 +1649,7 @@ static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 		if (err == MVCC_ENOLEASE) /* the file goes with its lease, in a moment */
 			err = mvcc_intent_drop(ns->db, intent);
 	}
-	buf_release(&comm_text);
+	buf_release(&texts);
 	return err;
 }
 

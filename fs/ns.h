@@ -23,6 +23,8 @@
 #define NS_INLINE_MAX 1024                  /* content up to this lives in the inode's row */
 #define NS_EXTENT_MAX ((uint64_t)128 << 10) /* bytes of one extent, and the grid they align to */
 #define NS_XATTR_MAX ((size_t)65536)        /* value of an xattr */
+#define NS_SESSION_MAX 64                   /* bytes of a session's label */
+#define NS_MESSAGE_MAX 512                  /* and of the message */
 #define NS_SYMLINK_MAX 4095
 #define NS_LINK_MAX ((uint64_t)1 << 31)
 #define NS_SIZE_MAX ((uint64_t)INT64_MAX)
@@ -46,10 +48,15 @@ struct ns_attr {
 	uint64_t version; /* of the inode's row */
 };
 
-/* Who asks, and for what: becomes the story of the revision. Strings are borrowed; may be NULL. */
+/*
+ * Who asks, and for what: becomes the story of the revision. Strings are borrowed; may be NULL. `umask` is taken from
+ * the modes of what is made, unless its directory has a default access control list, which then says instead.
+ */
 struct ns_who {
 	uint32_t uid, gid, pid;
 	const char *comm;
+	uint32_t umask;
+	const char *session, *message; /* at most NS_SESSION_MAX and NS_MESSAGE_MAX bytes */
 };
 
 /* ---- the tree at a revision: reads only -------------------------------------------------------- */
@@ -171,7 +178,7 @@ int ns_link(struct ns *ns, const struct ns_who *who, uint64_t ino, uint64_t dir,
 int ns_unlink(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct ns_gone *gone);
 int ns_rmdir(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct ns_gone *gone);
 
-/* `flags`: RENAME_NOREPLACE or RENAME_EXCHANGE of <linux/fs.h>; others -EINVAL. */
+/* `flags`: RENAME_NOREPLACE, _EXCHANGE, _WHITEOUT of <linux/fs.h> as renameat2(2) has them; others -EINVAL. */
 int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, uint64_t newdir,
 	      struct slice newname, unsigned flags, struct ns_gone *gone);
 
@@ -181,7 +188,14 @@ int ns_gone_getattr(struct ns *ns, struct ns_gone gone, struct ns_attr *out);
 int ns_readlink(struct ns *ns, uint64_t ino, struct buf *out);
 int ns_opendir(struct ns *ns, uint64_t dir, struct ns_dir **out); /* pending files included */
 
-/* xattrs. `flags` as setxattr(2). A revision, or part of the change at hand if the inode is dirty. */
+/*
+ * xattrs. `flags` as setxattr(2). A revision, or part of the change at hand if the inode is dirty.
+ *
+ * The access control lists of POSIX are two of them (ns_acl.h); setting one that is none is -EINVAL or -EOPNOTSUPP, a
+ * default one of what is no directory -EACCES. The access list and the mode are kept in step; with
+ * NS_XATTR_DROP_SGID among the flags setting it takes S_ISGID away. One that says no more than a mode is not kept.
+ */
+#define NS_XATTR_DROP_SGID (1 << 16)
 int ns_getxattr(struct ns *ns, uint64_t ino, const char *name, struct buf *out);
 int ns_listxattr(struct ns *ns, uint64_t ino, struct buf *out);
 int ns_setxattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const char *name, struct slice value,
@@ -214,8 +228,8 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	      struct ns_file **out, struct ns_attr *attr);
 
 /*
- * Opens. NS_OPEN_TRUNC empties the file, as part of the change that the close will make. `gone`, when
- * its rev is not 0, is what ns_unlink() or ns_rename() said of this inode.
+ * Opens. NS_OPEN_TRUNC empties the file, as part of the change that the close will make; without it `who` may be
+ * NULL. `gone`, when its rev is not 0, is what ns_unlink() or ns_rename() said of this inode.
  */
 enum { NS_OPEN_READ = 0, NS_OPEN_WRITE = 1, NS_OPEN_TRUNC = 2 };
 int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned flags, struct ns_gone gone,

@@ -9,6 +9,7 @@
  * The life of a dirty inode is told in ns_int.h. All functions named _locked want the inode's stripe
  * lock held exclusively.
  */
+#include "fs/ns_acl.h"
 #include "fs/ns_int.h"
 
 #include "mvcc/lease.h"
@@ -100,6 +101,7 @@ static void inode_free(struct ns_inode *n)
 	txn_drop(n);
 	buf_release(&n->name);
 	buf_release(&n->content);
+	buf_release(&n->label);
 	free(n);
 }
 
@@ -285,6 +287,31 @@ void inode_attr(const struct ns_inode *n, struct ns_attr *out)
 		out->nlink = 0;
 }
 
+static int set_label(struct ns_inode *n, const struct ns_who *who)
+{
+	const char *session = who->session ? who->session : "", *message = who->message ? who->message : "";
+	int err = 0;
+
+	buf_clear(&n->label);
+	if (*session || *message)
+		err = buf_put(&n->label, session, strlen(session) + 1);
+	if (!err && n->label.len)
+		err = buf_put(&n->label, message, strlen(message) + 1);
+	return err;
+}
+
+static const char *session_of(const struct ns_inode *n)
+{
+	return n->label.len ? (const char *)n->label.data : "";
+}
+
+static const char *message_of(const struct ns_inode *n)
+{
+	const char *session = session_of(n);
+
+	return n->label.len ? session + strlen(session) + 1 : "";
+}
+
 /* A file whose lease has ended can take no row any more. */
 static int lease_check_locked(struct ns_inode *n)
 {
@@ -308,6 +335,9 @@ int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char 
 	n->last_write_ms = ns_time_ms();
 	if (n->dirty)
 		return 0;
+	err = set_label(n, who);
+	if (err)
+		return err;
 	n->first_dirty_ms = n->last_write_ms;
 	n->uid = who->uid;
 	n->gid = who->gid;
@@ -358,6 +388,7 @@ void inode_clean_locked(struct ns_inode *n)
 	n->loaded = false;
 	n->intent = 0;
 	n->intent_stale = false;
+	n->acl_only = false;
 	n->cut = UINT64_MAX;
 }
 
@@ -1001,6 +1032,30 @@ static int truncate_locked(struct ns_inode *n, uint64_t size)
 	return err;
 }
 
+/* The access control list of a dirty inode, if it has one, gets the bits of `mode`. */
+static int acl_follow_mode_locked(struct ns_inode *n, uint32_t mode)
+{
+	struct buf acl = { 0 };
+	struct ns_src src;
+	int err = 0;
+
+	if (!n->txn && n->pending)
+		return 0;
+	if (!n->txn) {
+		/* Few files have one: no transaction is begun to find out. */
+		err = base_source(n, &src);
+		if (!err)
+			err = src_acl(src, n->ino, ACL_ACCESS, &acl);
+		mvcc_view_close(src.view);
+		buf_release(&acl);
+		if (!err)
+			err = inode_txn_locked(n);
+	}
+	if (!err)
+		err = acl_follow_mode(n->txn, (struct ns_src){ .txn = n->txn }, n->ino, mode, n->row.lease);
+	return err == -ENODATA ? 0 : err;
+}
+
 int inode_setattr_locked(struct ns_inode *n, const struct ns_attr *set, unsigned what)
 {
 	int64_t now = ns_time_ns();
@@ -1014,8 +1069,12 @@ int inode_setattr_locked(struct ns_inode *n, const struct ns_attr *set, unsigned
 		n->row.mtime_ns = now;
 		n->has_data = true;
 	}
-	if (what & NS_SET_MODE)
+	if (what & NS_SET_MODE) {
+		err = acl_follow_mode_locked(n, set->mode);
+		if (err)
+			return err;
 		n->row.mode = (n->row.mode & S_IFMT) | (set->mode & 07777);
+	}
 	if (what & NS_SET_UID)
 		n->row.uid = set->uid;
 	if (what & NS_SET_GID)
@@ -1238,7 +1297,14 @@ static int commit_refused(struct ns_inode *n)
 /* The change of an inode of the live tree becomes a revision. */
 static int commit_alone(struct ns_inode *n, mvcc_rev_t *rev)
 {
-	struct mvcc_story story = { .uid = n->uid, .gid = n->gid, .pid = n->pid, .comm = n->comm };
+	struct mvcc_story story = {
+		.uid = n->uid,
+		.gid = n->gid,
+		.pid = n->pid,
+		.comm = n->comm,
+		.session = session_of(n),
+		.message = message_of(n),
+	};
 	struct buf path = { 0 };
 	int err = commit_path(n, &path);
 
@@ -1363,6 +1429,16 @@ static struct ns_file *file_new(struct ns *ns, uint64_t ino, bool write)
 	return f;
 }
 
+/* As writing does: but this truncation is the open's, of which the kernel says nothing more. */
+static void drop_set_id(struct ns_inode *n, const struct ns_who *who)
+{
+	if (who->uid == 0)
+		return;
+	n->row.mode &= ~(uint32_t)S_ISUID;
+	if (n->row.mode & S_IXGRP)
+		n->row.mode &= ~(uint32_t)S_ISGID;
+}
+
 int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned flags, struct ns_gone gone,
 		 struct ns_file **out)
 {
@@ -1390,8 +1466,10 @@ int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned
 		err = inode_dirty_locked(n, who, "write");
 		if (!err)
 			err = truncate_locked(n, 0);
-		if (!err)
+		if (!err) {
 			n->row.mtime_ns = n->row.ctime_ns = ns_time_ns();
+			drop_set_id(n, who);
+		}
 	}
 	if (!err) {
 		n->opens++;
@@ -1413,6 +1491,7 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	struct lock_set locks;
 	struct held_row parent = { 0 };
 	struct ns_src src = { 0 };
+	struct buf access = { 0 }, none = { 0 };
 	struct ns_file *f = NULL;
 	struct ns_inode *n = NULL;
 	uint64_t ino = 0, other;
@@ -1436,6 +1515,9 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 		err = src_dirent(src, dir, name, &other, &type);
 		err = err == -ENOENT ? 0 : err ? err : -EEXIST;
 	}
+	mode = S_IFREG | (mode & 07777);
+	if (!err)
+		err = acl_of_new(src, dir, who->umask, &mode, &access, &none);
 	if (!err) {
 		f = file_new(ns, ino, true);
 		err = f ? 0 : -ENOMEM;
@@ -1447,7 +1529,7 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	if (err)
 		goto out;
 	n->row = (struct row_inode){
-		.mode = S_IFREG | (mode & 07777),
+		.mode = mode,
 		.uid = who->uid,
 		.gid = parent.row.mode & S_ISGID ? parent.row.gid : who->gid,
 		.nlink = 1,
@@ -1461,9 +1543,21 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	err = inode_dirty_locked(n, who, "create");
 	if (err)
 		goto out;
+	pending_add(n);
+	if (access.len) {
+		err = inode_txn_locked(n);
+		if (!err)
+			err = put_acl(n->txn, ino, ACL_ACCESS, slice_buf(&access), 0);
+		n->acl_only = true;
+	}
+	if (err) {
+		if (ns->live)
+			ns->failed = err; /* a part of it may be in the transaction */
+		inode_clean_locked(n);
+		goto out;
+	}
 	n->opens++;
 	n->writers++;
-	pending_add(n);
 	inode_attr(n, attr);
 	*out = f;
 	f = NULL;
@@ -1471,6 +1565,8 @@ out:
 	unlock_set(ns, &locks);
 	held_row_release(&parent);
 	mvcc_view_close(src.view);
+	buf_release(&access);
+	buf_release(&none);
 	if (f) {
 		inode_put(f->inode);
 		free(f);
@@ -1501,6 +1597,10 @@ static int intent_put(struct ns_inode *n)
 	if (!err)
 		err = buf_put_bytes(&payload, slice_str(n->comm));
 	if (!err)
+		err = buf_put_bytes(&payload, slice_str(session_of(n)));
+	if (!err)
+		err = buf_put_bytes(&payload, slice_str(message_of(n)));
+	if (!err)
 		err = row_inode_encode(&row, &empty);
 	if (!err)
 		err = buf_put_slice(&payload, slice_buf(&row));
@@ -1524,7 +1624,7 @@ int ns_file_flush(struct ns_file *f)
 	pthread_rwlock_wrlock(lock);
 	if (!n->dirty || n->gone.rev || !f->write)
 		goto out;
-	if (!n->has_data && !n->txn && n->row.size == 0) {
+	if (!n->has_data && (!n->txn || n->acl_only) && n->row.size == 0) {
 		if (!n->ns->live && (!n->intent || n->intent_stale))
 			err = intent_put(n);
 	} else {

@@ -139,6 +139,7 @@ struct ns_inode {
 	bool dirty;
 	bool pending;  /* created, and in no revision yet */
 	bool has_data; /* more than its creation or truncation happened */
+	bool acl_only; /* all that `txn` has is the access control list a new file began with */
 	bool loaded;
 	struct ns_gone gone;
 	struct row_inode row;
@@ -155,6 +156,7 @@ struct ns_inode {
 	_Atomic int64_t first_dirty_ms, last_write_ms;
 	uint32_t uid, gid, pid; /* who made it dirty */
 	char comm[32];
+	struct buf label; /* and for what: session, NUL, message, NUL; empty: neither */
 	const char *op;
 };
 
@@ -327,6 +329,20 @@ typedef int change_body(struct change *c, struct mvcc_txn *txn, void *arg);
  */
 int change_run(struct change *c, change_body *body, void *arg);
 int redo_intents(struct ns *ns);
+
+/* An access control list of an inode. -ENODATA if it has none. */
+int src_acl(struct ns_src src, uint64_t ino, const char *name, struct buf *out);
+int put_acl(struct mvcc_txn *txn, uint64_t ino, const char *name, struct slice acl, mvcc_lease_t lease);
+
+/*
+ * What is made in `dir` with `*mode` gets the mode it really has. `access` becomes the list it begins with, `dflt` that of
+ * a directory; both stay empty where there is none.
+ */
+int acl_of_new(struct ns_src src, uint64_t dir, uint32_t umask, uint32_t *mode, struct buf *access,
+	       struct buf *dflt);
+
+/* The mode has become `mode`: so does the list, if there is one. `txn` has what `src` reads. */
+int acl_follow_mode(struct mvcc_txn *txn, struct ns_src src, uint64_t ino, uint32_t mode, mvcc_lease_t lease);
 
 /* ---- ns_bound.c: what is different in a tree that stands in one transaction -------------------- */
 

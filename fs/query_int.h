@@ -9,6 +9,7 @@
 #include "fs/json_bytes.h"
 #include "fs/ns.h"
 #include "fs/query.h"
+#include "fs/text.h"
 
 #include <json-c/json.h>
 #include <stdatomic.h>
@@ -33,6 +34,7 @@ int answer_lease_keepalive(const struct query_env *env, struct json_object *req,
 int answer_lease_revoke(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_lease_attach(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_lease_detach(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_watch(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_why(const struct query_env *env, struct json_object *req, struct buf *reply);
 
 /* ---- replies --------------------------------------------------------------------------------------- */
@@ -45,9 +47,6 @@ int refuse_rev(const struct query_env *env, struct buf *reply, int err, const ch
 
 /* Appends a text of less than 128 bytes: the braces and numbers between what json-c makes. */
 int put_text(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-/* "2026-11-22T22:30:05.123456789Z" */
-void format_time(int64_t ns, char out[64]);
 
 struct figure {
 	const char *key;

@@ -63,11 +63,13 @@ extern const struct ctl_verb ctl_log;
 extern const struct ctl_verb ctl_ls;
 extern const struct ctl_verb ctl_restore_db;
 extern const struct ctl_verb ctl_retain;
+extern const struct ctl_verb ctl_run;
 extern const struct ctl_verb ctl_status;
 extern const struct ctl_verb ctl_tag;
 extern const struct ctl_verb ctl_txn;
 extern const struct ctl_verb ctl_untag;
 extern const struct ctl_verb ctl_why;
+extern const struct ctl_verb ctl_watch;
 
 /* ---- options ----------------------------------------------------------------------------------- */
 
