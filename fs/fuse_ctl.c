@@ -165,17 +165,25 @@ static int ctl_open(fuse_req_t req, struct node *node, struct handle *h, struct 
 
 static void ctl_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off)
 {
+	char *data = malloc(size);
 	size_t n;
 
 	(void)node;
 	(void)off; /* a reply is read on from where the last read ended */
+	if (!data) {
+		reply_err(req, -ENOMEM);
+		return;
+	}
 	pthread_mutex_lock(&h->lock);
 	n = h->reply.len - h->reply_at;
 	if (n > size)
 		n = size;
-	fuse_reply_buf(req, n ? (const char *)h->reply.data + h->reply_at : NULL, n);
+	if (n)
+		memcpy(data, h->reply.data + h->reply_at, n);
 	h->reply_at += n;
 	pthread_mutex_unlock(&h->lock);
+	fuse_reply_buf(req, data, n); /* last: the handle may be closed at once */
+	free(data);
 }
 
 const struct kind kind_ctl = {

@@ -179,7 +179,7 @@ int refuse_rev(const struct query_env *env, struct buf *reply, int err, const ch
 
 /* ---- who asks ------------------------------------------------------------------------------------ */
 
-static const char *text_member(struct json_object *req, const char *key)
+const char *text_member(struct json_object *req, const char *key)
 {
 	struct json_object *member;
 
@@ -239,6 +239,9 @@ static const struct {
 	{ "compact", answer_compact },
 	{ "retain", answer_retain },
 	{ "why", answer_why },
+	{ "progress", answer_progress },
+	{ "check", answer_check },
+	{ "backup", answer_backup },
 	{ "lease", answer_lease },
 	{ "leases", answer_leases },
 	{ "lease_grant", answer_lease_grant },

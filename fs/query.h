@@ -15,7 +15,8 @@
  * newest first, at most `limit` (QUERY_LIMIT_MAX, which is the default). A revision is a number or text
  * as query_rev() reads it. `path`, or `path_b64`, leaves only revisions whose story names that path or
  * one below it. Where there may be more, the reply has "next": ask again with that as `to`, and with the
- * reply's `from`, as "head" may have moved. A page may be empty and have a next, since one request looks
+ * reply's `from`, as "head" may have moved. Further members leave only what matches all of them: `uid`, `comm`, `op`
+ * and `session` as in the story, and `since_ns` and `until_ns`, times that are included. A page may be empty and have a next, since one request looks
  * at QUERY_SCAN_MAX revisions at most. So neither side needs memory for more than a page.
  */
 #ifndef FS_QUERY_H

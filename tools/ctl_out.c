@@ -4,6 +4,7 @@
 #include "fs/query.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <pwd.h>
@@ -146,6 +147,23 @@ const char *ctl_user_name(uint32_t uid)
 	else
 		snprintf(name, sizeof(name), "%u", uid);
 	last = uid;
+	return name;
+}
+
+const char *ctl_group_name(uint32_t gid)
+{
+	static char name[64];
+	static uint32_t last;
+	struct group *gr;
+
+	if (name[0] && last == gid)
+		return name;
+	gr = getgrgid(gid);
+	if (gr)
+		snprintf(name, sizeof(name), "%s", gr->gr_name);
+	else
+		snprintf(name, sizeof(name), "%u", gid);
+	last = gid;
 	return name;
 }
 

@@ -10,6 +10,7 @@
 static const struct ctl_verb *const verbs[] = {
 	&ctl_status,
 	&ctl_log,
+	&ctl_ls,
 	&ctl_cat,
 	&ctl_tag,
 	&ctl_untag,
@@ -17,6 +18,9 @@ static const struct ctl_verb *const verbs[] = {
 	&ctl_retain,
 	&ctl_why,
 	&ctl_lease,
+	&ctl_check,
+	&ctl_backup,
+	&ctl_restore_db,
 };
 /* clang-format on */
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
