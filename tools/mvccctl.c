@@ -12,6 +12,11 @@
 static const struct ctl_verb *const verbs[] = {
 	&ctl_status,
 	&ctl_log,
+	&ctl_show,
+	&ctl_diff,
+	&ctl_undo,
+	&ctl_redo,
+	&ctl_restore,
 	&ctl_ls,
 	&ctl_cat,
 	&ctl_put,
