@@ -16,6 +16,7 @@ static const struct ctl_verb *const verbs[] = {
 	&ctl_get,
 	&ctl_del,
 	&ctl_export,
+	&ctl_import,
 	&ctl_tag,
 	&ctl_untag,
 	&ctl_compact,
