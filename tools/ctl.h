@@ -55,12 +55,14 @@ struct ctl_verb {
 };
 
 extern const struct ctl_verb ctl_backup;
+extern const struct ctl_verb ctl_bisect;
 extern const struct ctl_verb ctl_cat;
 extern const struct ctl_verb ctl_check;
 extern const struct ctl_verb ctl_compact;
 extern const struct ctl_verb ctl_del;
 extern const struct ctl_verb ctl_export;
 extern const struct ctl_verb ctl_get;
+extern const struct ctl_verb ctl_grep;
 extern const struct ctl_verb ctl_import;
 extern const struct ctl_verb ctl_lease;
 extern const struct ctl_verb ctl_log;

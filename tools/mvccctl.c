@@ -15,6 +15,8 @@ static const struct ctl_verb *const verbs[] = {
 	&ctl_put,
 	&ctl_get,
 	&ctl_del,
+	&ctl_grep,
+	&ctl_bisect,
 	&ctl_export,
 	&ctl_import,
 	&ctl_tag,
