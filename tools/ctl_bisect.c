@@ -45,7 +45,7 @@ static int copy_version(struct bisect *b, struct ctl_tree *tree, struct ctl_node
 	return err;
 }
 
-/* "{}" among the words is the file. */
+/* "{}" among the words after the first is the file. */
 static void exec_command(const struct bisect *b, mvcc_rev_t rev)
 {
 	char number[32];
@@ -53,12 +53,12 @@ static void exec_command(const struct bisect *b, mvcc_rev_t rev)
 	snprintf(number, sizeof(number), "%" PRIu64, rev);
 	setenv("MVCCFS_VERSION_FILE", b->file, 1);
 	setenv("MVCCFS_VERSION_REV", number, 1);
-	for (char **word = b->command; *word; word++)
-		if (strcmp(*word, "{}") == 0)
-			*word = (char *)b->file;
+	for (size_t i = 1; b->command[i]; i++)
+		if (strcmp(b->command[i], "{}") == 0)
+			b->command[i] = (char *)b->file;
 	dup2(STDERR_FILENO, STDOUT_FILENO); /* results alone go to stdout */
-	execvp(b->command[0], b->command);
-	fprintf(stderr, "mvccctl: %s: %s\n", b->command[0], strerror(errno));
+	execvp(*b->command, b->command);
+	fprintf(stderr, "mvccctl: %s: %s\n", *b->command, strerror(errno));
 	_exit(127);
 }
 

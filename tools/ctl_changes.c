@@ -34,17 +34,19 @@ static int oldest(struct ctl *ctl, mvcc_rev_t *out)
 
 int ctl_range(struct ctl *ctl, const char *range, mvcc_rev_t *from, mvcc_rev_t *to)
 {
-	char *a = strdup(range ? range : ".."), *b = a ? strstr(a, "..") : NULL;
-	int status = a ? 0 : ctl_complain_err(-ENOMEM, "the range");
+	char *a = strdup(range ? range : ".."), *b;
+	int status;
 
+	if (!a)
+		return ctl_complain_err(-ENOMEM, "the range");
+	b = strstr(a, "..");
 	if (b) {
 		*b = 0;
 		b += 2;
 	} else {
 		b = a;
 	}
-	if (!status)
-		status = *a ? number_of(ctl, a, from) : oldest(ctl, from);
+	status = *a ? number_of(ctl, a, from) : oldest(ctl, from);
 	if (!status)
 		status = number_of(ctl, *b ? b : "head", to);
 	if (!status && *from > *to)
