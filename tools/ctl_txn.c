@@ -390,6 +390,34 @@ static int run_in(struct ctl *ctl, char **command)
 	return status;
 }
 
+/* ---- for other verbs --------------------------------------------------------------------------------- */
+
+int ctl_txn_begin(struct ctl *ctl, char **root)
+{
+	struct txn t = { 0 };
+	char name[32];
+	int status = begin_fresh(ctl, &t, name);
+
+	if (status)
+		free(t.root);
+	else
+		*root = t.root;
+	return status;
+}
+
+int ctl_txn_end(char *root, int status, uint64_t *rev)
+{
+	const struct txn t = { .name = strrchr(root, '/') + 1, .root = root };
+	int err = status ? 0 : txn_commit(&t, rev);
+
+	if (err)
+		status = err == -EBUSY ? complain_conflicts(&t) : complain(&t, err);
+	if (status)
+		txn_abort(&t);
+	free(root);
+	return status;
+}
+
 /* ---- arguments ------------------------------------------------------------------------------------- */
 
 static const struct order {
