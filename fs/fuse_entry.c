@@ -11,8 +11,12 @@
 #include <unistd.h>
 
 static const struct kind *const kinds[] = {
-	[NODE_LIVE] = &kind_live,           [NODE_REVDIR] = &kind_revdir, [NODE_PAST_DIR] = &kind_past_dir,
-	[NODE_PAST_FILE] = &kind_past_file, [NODE_CTL] = &kind_ctl,
+	[NODE_LIVE] = &kind_live,         [NODE_REVDIR] = &kind_revdir,
+	[NODE_PAST_DIR] = &kind_past_dir, [NODE_PAST_FILE] = &kind_past_file,
+	[NODE_CTL] = &kind_ctl,           [NODE_TAGDIR] = &kind_tagdir,
+	[NODE_TAG] = &kind_tag,           [NODE_HISTDIR] = &kind_histdir,
+	[NODE_HISTORY] = &kind_history,   [NODE_STATUS] = &kind_status,
+	[NODE_WATCH] = &kind_watch,
 };
 
 const struct kind *kind_of(const struct node *node)
@@ -41,22 +45,12 @@ void reply_part(fuse_req_t req, struct slice bytes, size_t size, uint64_t off)
 
 /* ---- who asks ---------------------------------------------------------------------------------- */
 
-/* Reading /proc costs more than a commit, so names are believed for a second. */
-static void comm_of(struct mount *m, pid_t pid, char out[32])
+static void read_comm(pid_t pid, char out[32])
 {
-	struct comm_slot *slot = &m->comms[(unsigned)pid % COMM_SLOTS];
-	int64_t now = ns_time_ms();
 	char path[48];
 	ssize_t n = 0;
 	int fd;
 
-	pthread_mutex_lock(&m->comm_lock);
-	if (slot->pid == pid && now - slot->read_ms < COMM_MS) {
-		memcpy(out, slot->comm, sizeof(slot->comm));
-		pthread_mutex_unlock(&m->comm_lock);
-		return;
-	}
-	pthread_mutex_unlock(&m->comm_lock);
 	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
@@ -68,10 +62,31 @@ static void comm_of(struct mount *m, pid_t pid, char out[32])
 	if (n && out[n - 1] == '\n')
 		n--;
 	out[n] = '\0';
+}
+
+/* Program and labels of a process. Reading /proc costs more than a commit, so both are believed for a second. */
+static void read_process(struct mount *m, pid_t pid, struct asker *a)
+{
+	struct comm_slot *slot = &m->comms[(unsigned)pid % COMM_SLOTS];
+	int64_t now = ns_time_ms();
+	bool known;
+
+	pthread_mutex_lock(&m->comm_lock);
+	known = slot->pid == pid && now - slot->read_ms < COMM_MS;
+	if (known) {
+		memcpy(a->comm, slot->comm, sizeof(slot->comm));
+		a->label = slot->label;
+	}
+	pthread_mutex_unlock(&m->comm_lock);
+	if (known)
+		return;
+	read_comm(pid, a->comm);
+	label_of_process(pid, &a->label);
 	pthread_mutex_lock(&m->comm_lock);
 	slot->pid = pid;
 	slot->read_ms = now;
-	memcpy(slot->comm, out, sizeof(slot->comm));
+	memcpy(slot->comm, a->comm, sizeof(slot->comm));
+	slot->label = a->label;
 	pthread_mutex_unlock(&m->comm_lock);
 }
 
@@ -79,10 +94,18 @@ const struct ns_who *who_asks(fuse_req_t req, struct asker *a)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	memset(a->comm, 0, sizeof(a->comm));
+	*a = (struct asker){ 0 };
 	if (ctx->pid)
-		comm_of(mount_of(req), ctx->pid, a->comm);
-	a->who = (struct ns_who){ ctx->uid, ctx->gid, (uint32_t)ctx->pid, a->comm, ctx->umask };
+		read_process(mount_of(req), ctx->pid, a);
+	a->who = (struct ns_who){
+		.uid = ctx->uid,
+		.gid = ctx->gid,
+		.pid = (uint32_t)ctx->pid,
+		.comm = a->comm,
+		.umask = ctx->umask,
+		.session = a->label.session,
+		.message = a->label.message,
+	};
 	return &a->who;
 }
 
@@ -132,7 +155,7 @@ void entry_of(struct mount *m, struct node *node, const struct ns_attr *attr, do
 {
 	*e = (struct fuse_entry_param){
 		.ino = id_of(m, node),
-		.attr_timeout = FOREVER,
+		.attr_timeout = kind_of(node)->attr_moves ? 0 : FOREVER,
 		.entry_timeout = timeout,
 	};
 	stat_of(stat_ino_of(node), attr, &e->attr);
@@ -185,25 +208,37 @@ void reply_live_entry(fuse_req_t req, int err, const struct ns_attr *attr)
 
 /* ---- names ------------------------------------------------------------------------------------- */
 
-bool at_root(const struct node *dir)
+/* Those at the front are in every directory, the others at the root only. */
+static const struct {
+	const char *name; /* NULL: what the mount calls @rev */
+	enum node_kind kind;
+	bool everywhere;
+} own_names[] = {
+	{ NULL, NODE_REVDIR, true },    { "@history", NODE_HISTDIR, true }, { "@watch", NODE_WATCH, true },
+	{ "@tag", NODE_TAGDIR, false }, { "@status", NODE_STATUS, false },  { "@ctl", NODE_CTL, false },
+};
+
+const char *own_name(struct mount *m, const struct node *dir, unsigned i, enum node_kind *kind, uint64_t *ino)
 {
-	return dir->kind == NODE_LIVE && dir->ino == NS_ROOT;
+	if (i >= sizeof(own_names) / sizeof(own_names[0]))
+		return NULL;
+	if (dir->kind != NODE_LIVE || (!own_names[i].everywhere && dir->ino != NS_ROOT))
+		return NULL;
+	*kind = own_names[i].kind;
+	*ino = own_names[i].everywhere ? dir->ino : 0;
+	return own_names[i].name ? own_names[i].name : m->config->revname;
 }
 
 bool reserved(struct mount *m, const struct node *dir, const char *name)
 {
-	static const char *const everywhere[] = { "@history", "@watch" };
-	static const char *const root_only[] = { "@tag", "@txn", "@status", "@ctl" };
+	enum node_kind kind;
+	const char *own;
+	uint64_t ino;
 
-	if (strcmp(name, m->config->revname) == 0)
-		return true;
-	for (unsigned i = 0; i < sizeof(everywhere) / sizeof(everywhere[0]); i++)
-		if (strcmp(name, everywhere[i]) == 0)
+	for (unsigned i = 0; (own = own_name(m, dir, i, &kind, &ino)); i++)
+		if (strcmp(name, own) == 0)
 			return true;
-	for (unsigned i = 0; at_root(dir) && i < sizeof(root_only) / sizeof(root_only[0]); i++)
-		if (strcmp(name, root_only[i]) == 0)
-			return true;
-	return false;
+	return dir->ino == NS_ROOT && strcmp(name, "@txn") == 0;
 }
 
 int lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e)

@@ -108,6 +108,7 @@ void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fuse_
 {
 	struct node *node = node_of(req, id);
 
+	handle_of(fi)->nonblock = fi->flags & O_NONBLOCK;
 	kind_of(node)->read(req, node, handle_of(fi), size, (uint64_t)off);
 }
 

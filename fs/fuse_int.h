@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "fs/label.h"
 #include "fs/mount.h"
 #include "fs/node.h"
 #include "fs/past.h"
@@ -28,6 +29,7 @@ struct comm_slot {
 	pid_t pid;
 	int64_t read_ms;
 	char comm[32];
+	struct label label;
 };
 
 struct call;
@@ -55,7 +57,8 @@ struct mount {
 	pthread_cond_t waits_over; /* nwaits is 0 */
 	_Atomic uint64_t nparked;  /* calls put aside, ever */
 
-	struct ctl_worker *ctl; /* fuse_ctl.c */
+	struct work *work;     /* fuse_work.c */
+	struct teller *teller; /* fuse_watch.c */
 };
 
 /* What an open file or directory is, behind fi->fh. */
@@ -63,6 +66,7 @@ struct handle {
 	pthread_mutex_t lock;   /* directories and @ctl: guards what moves on */
 	struct ns_file *file;   /* live files */
 	bool sync;              /* O_SYNC or O_DSYNC */
+	_Atomic bool nonblock;  /* O_NONBLOCK, as fcntl(2) had it at the last read */
 	struct mvcc_view *view; /* of a past directory */
 	struct ns_dir *dir;
 	bool dir_used;
@@ -88,6 +92,10 @@ struct listed {
 struct kind {
 	/* Attributes. `attr->ino` is not looked at: stat shows node_stat_ino(). */
 	int (*getattr)(struct mount *m, struct node *node, struct ns_attr *attr);
+	bool attr_moves; /* they change by themselves: the kernel asks each time */
+
+	/* Of an open file, where that differs: what the kernel asks for when somebody seeks to the end. */
+	int (*open_getattr)(struct mount *m, struct node *node, struct handle *h, struct ns_attr *attr);
 
 	/* A directory's: the entry of `name`, with one lookup counted.               -ENOTDIR */
 	int (*lookup)(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e);
@@ -105,6 +113,9 @@ struct kind {
 		    uint64_t *out);
 	int (*readlink)(fuse_req_t req, struct node *node, struct buf *out);
 
+	/* poll(2) of an open file whose reads may wait. Replies. Takes `handle`, by which to tell of a change; it may be NULL. */
+	void (*poll)(fuse_req_t req, struct handle *h, struct fuse_pollhandle *handle);
+
 	/* Extended attributes, the names of listxattr each ended by a NUL. `has_own_xattrs`: user.mvccfs.* answers. */
 	int (*getxattr)(fuse_req_t req, struct node *node, const char *name, struct buf *out);
 	int (*listxattr)(fuse_req_t req, struct node *node, struct buf *out);
@@ -116,7 +127,8 @@ struct kind {
 	int read_only; /* the error of what would change it: -EROFS, or -EPERM */
 };
 
-extern const struct kind kind_live, kind_revdir, kind_past_dir, kind_past_file, kind_ctl;
+extern const struct kind kind_live, kind_revdir, kind_past_dir, kind_past_file, kind_ctl, kind_tagdir,
+	kind_tag, kind_histdir, kind_history, kind_status, kind_watch;
 
 const struct kind *kind_of(const struct node *node);
 
@@ -159,6 +171,7 @@ void reply_part(fuse_req_t req, struct slice bytes, size_t size, uint64_t off);
 struct asker {
 	struct ns_who who;
 	char comm[32];
+	struct label label;
 };
 
 /* Valid as long as `a`. */
@@ -186,7 +199,10 @@ void reply_live_entry(fuse_req_t req, int err, const struct ns_attr *attr);
 
 /* May nothing be called so in that directory? */
 bool reserved(struct mount *m, const struct node *dir, const char *name);
-bool at_root(const struct node *dir);
+
+/* The names of ours that mean something in a directory of the live tree, one by one: NULL after the last. */
+const char *own_name(struct mount *m, const struct node *dir, unsigned i, enum node_kind *kind,
+		     uint64_t *ino);
 
 /* The entry of `name` in any directory. */
 int lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e);
@@ -271,6 +287,9 @@ struct call {
 /* Runs a change now if the ring has room for it, else later. */
 void dispatch(struct call *c);
 
+struct call *call_copy(const struct call *c); /* NULL: no memory */
+void call_free(struct call *c);
+
 void *parker_main(void *arg);
 
 /* Answers once the revision is on disk: a write of so many bytes, or with 0 bytes an fsync. */
@@ -279,10 +298,25 @@ void reply_when_synced(fuse_req_t req, mvcc_rev_t rev, size_t written);
 /* Waits until the store owes no completion any more. */
 void waits_end(struct mount *m);
 
-/* ---- fuse_ctl.c ---------------------------------------------------------------------------------- */
+/* ---- fuse_work.c: threads for what takes long -------------------------------------------------- */
 
-int ctl_start(struct mount *m);
-void ctl_stop(struct mount *m);
+/*
+ * Runs `run(arg)` on a thread of its own, which may wait for the disk and, as it serves no request, tell the kernel to forget
+ * things. 0, -EAGAIN when too many run already, -ENOMEM.
+ */
+int work_start(struct mount *m, void (*run)(void *arg), void *arg);
+int work_init(struct mount *m);
+void work_end(struct mount *m); /* waits for all of it */
+
+/* As dispatch(), for a change that waits for the disk whatever the ring has: on a thread of its own. */
+void dispatch_long(struct call *c);
+
+/* ---- fuse_watch.c -------------------------------------------------------------------------------- */
+
+void op_poll(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct fuse_pollhandle *handle);
+
+int teller_start(struct mount *m);
+void teller_stop(struct mount *m); /* answers whoever still waits; also if it was not started */
 
 /* ---- fuse_notify.c ------------------------------------------------------------------------------- */
 

@@ -23,18 +23,27 @@ static int live_getattr(struct mount *m, struct node *node, struct ns_attr *attr
 	return gone.rev ? ns_gone_getattr(m->ns, gone, attr) : -ESTALE;
 }
 
+/* `revdir=disabled` leaves nothing of the past to be seen. */
+static bool is_hidden(struct mount *m, enum node_kind kind)
+{
+	return m->config->revdir == REVDIR_DISABLED &&
+	       (kind == NODE_REVDIR || kind == NODE_HISTDIR || kind == NODE_TAGDIR);
+}
+
 static int live_lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e)
 {
+	enum node_kind kind;
 	struct ns_attr attr;
+	const char *own;
+	uint64_t ino;
 	int err;
 
-	if (reserved(m, dir, name)) {
-		if (strcmp(name, m->config->revname) == 0 && m->config->revdir != REVDIR_DISABLED)
-			return kind_entry(m, NODE_REVDIR, dir->ino, 0, NULL, NULL, FOREVER, e);
-		if (at_root(dir) && strcmp(name, "@ctl") == 0)
-			return kind_entry(m, NODE_CTL, 0, 0, NULL, NULL, FOREVER, e);
+	for (unsigned i = 0; (own = own_name(m, dir, i, &kind, &ino)); i++)
+		if (strcmp(name, own) == 0)
+			return is_hidden(m, kind) ? -ENOENT :
+						    kind_entry(m, kind, ino, 0, NULL, NULL, FOREVER, e);
+	if (reserved(m, dir, name))
 		return -ENOENT;
-	}
 	err = ns_lookup(m->ns, dir->ino, slice_str(name), &attr);
 	return err ? err : live_entry(m, &attr, e);
 }
@@ -46,25 +55,22 @@ static int live_opendir(fuse_req_t req, struct node *dir, struct handle *h)
 	return ns_opendir(mount_of(req)->ns, dir->ino, &h->dir);
 }
 
-/* The names that `revdir=visible` lists at the root. */
-static const char *visible_name(struct mount *m, const struct node *dir, uint64_t i)
-{
-	if (m->config->revdir != REVDIR_VISIBLE || !at_root(dir))
-		return NULL;
-	return i == 0 ? m->config->revname : i == 1 ? "@ctl" : NULL;
-}
-
 static int live_list(struct mount *m, struct node *dir, struct handle *h, uint64_t pos, struct listed *out)
 {
+	bool visible = m->config->revdir == REVDIR_VISIBLE && dir->ino == NS_ROOT;
+	enum node_kind kind;
 	struct ns_dirent d;
-	const char *name;
+	const char *own;
+	uint64_t ino;
 	int got;
 
-	for (uint64_t i = 0; (name = visible_name(m, dir, i)); i++) {
+	for (unsigned i = 0; visible && (own = own_name(m, dir, i, &kind, &ino)); i++) {
 		if (pos-- == 0) {
-			snprintf(out->name, sizeof(out->name), "%s", name);
-			out->ino = node_stat_ino(i == 0 ? NODE_REVDIR : NODE_CTL, i == 0 ? dir->ino : 0, 0);
-			out->type = NS_TYPE_OF(i == 0 ? S_IFDIR : S_IFREG);
+			snprintf(out->name, sizeof(out->name), "%s", own);
+			out->ino = node_stat_ino(kind, ino, 0);
+			out->type = NS_TYPE_OF(kind == NODE_CTL || kind == NODE_STATUS || kind == NODE_WATCH ?
+						       S_IFREG :
+						       S_IFDIR);
 			return 1;
 		}
 	}
@@ -86,18 +92,21 @@ static int live_open(fuse_req_t req, struct node *node, struct handle *h, struct
 	unsigned how = (fi->flags & O_ACCMODE) == O_RDONLY ? NS_OPEN_READ : NS_OPEN_WRITE;
 	struct ns_gone gone = node_gone(&m->nodes, node);
 	struct asker asker;
+	const struct ns_who *who = NULL;
 	int err;
 
 	fi->keep_cache = 1;
 	fi->noflush = how == NS_OPEN_READ;
 	if (fi->flags & O_TRUNC)
 		how |= NS_OPEN_TRUNC;
-	err = ns_file_open(m->ns, who_asks(req, &asker), node->ino, how, gone, &h->file);
+	if (how & NS_OPEN_TRUNC)
+		who = who_asks(req, &asker);
+	err = ns_file_open(m->ns, who, node->ino, how, gone, &h->file);
 	if (err != -ENOENT || gone.rev)
 		return err;
 	/* It went between the two: as live_getattr() has it. */
 	gone = node_gone(&m->nodes, node);
-	return gone.rev ? ns_file_open(m->ns, &asker.who, node->ino, how, gone, &h->file) : -ESTALE;
+	return gone.rev ? ns_file_open(m->ns, who, node->ino, how, gone, &h->file) : -ESTALE;
 }
 
 static void live_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off)

@@ -56,17 +56,19 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct node *node = node_of(req, id);
+	const struct kind *kind = kind_of(node);
+	struct mount *m = mount_of(req);
 	struct ns_attr attr;
 	struct stat st;
-	int err = node_getattr(mount_of(req), node, &attr);
+	int err = fi && kind->open_getattr ? kind->open_getattr(m, node, handle_of(fi), &attr) :
+					     node_getattr(m, node, &attr);
 
-	(void)fi;
 	if (err) {
 		reply_err(req, err);
 		return;
 	}
 	stat_of(stat_ino_of(node), &attr, &st);
-	fuse_reply_attr(req, &st, FOREVER);
+	fuse_reply_attr(req, &st, kind->attr_moves ? 0 : FOREVER);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t id)
@@ -427,4 +429,5 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
 	.copy_file_range = op_copy_file_range,
+	.poll = op_poll,
 };

@@ -12,6 +12,8 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "fs/ns_side.h"
+
 /*
  * SIGTERM and SIGINT unmount as umount(8) does, so that what the kernel still holds is written back
  * and served to the end. If somebody is busy in there, the mount point is freed and the session ended.
@@ -97,6 +99,26 @@ static int serve_loop(struct mount *m)
 	return err;
 }
 
+/* While the mount is served, the kernel and who has files open learn of what the store does by itself. */
+void mount_committed(void *arg, mvcc_rev_t rev)
+{
+	struct mount_news *news = arg;
+
+	pthread_mutex_lock(&news->lock);
+	if (news->mount) {
+		ns_side_removed(news->mount->ns);
+		notify_changed(news->mount, rev);
+	}
+	pthread_mutex_unlock(&news->lock);
+}
+
+static void listen_to_news(struct mount *m, bool listen)
+{
+	pthread_mutex_lock(&m->config->news->lock);
+	m->config->news->mount = listen ? m : NULL;
+	pthread_mutex_unlock(&m->config->news->lock);
+}
+
 static int serve(struct mount *m)
 {
 	struct signals signals = { .m = m, .main_thread = pthread_self() };
@@ -111,7 +133,9 @@ static int serve(struct mount *m)
 		return err;
 	err = -pthread_create(&thread, NULL, signals_main, &signals);
 	if (!err) {
+		listen_to_news(m, true);
 		err = serve_loop(m);
+		listen_to_news(m, false);
 		if (err > 0)
 			err = 0; /* ended by a signal: as asked */
 		atomic_store(&signals.done, true);
@@ -173,19 +197,23 @@ int mount_serve(const struct mount_config *config)
 				      config->root_rev);
 	if (err)
 		goto out;
-	err = ctl_start(m);
+	err = work_init(m);
+	if (!err)
+		err = teller_start(m);
 	if (!err)
 		err = session_new(m);
 	if (!err) {
 		err = fuse_session_mount(m->session, config->mountpoint) ? -EIO : 0;
 		if (!err) {
 			err = serve(m);
-			ctl_stop(m);
+			work_end(m);
+			teller_stop(m);
 			fuse_session_unmount(m->session);
 		}
 		fuse_session_destroy(m->session);
 	}
-	ctl_stop(m);
+	work_end(m);
+	teller_stop(m);
 	node_table_release(&m->nodes);
 out:
 	if (m->db_fd >= 0)

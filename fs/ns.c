@@ -264,7 +264,7 @@ int touch_dir(struct mvcc_txn *txn, uint64_t dir, int64_t now, int64_t nlink)
 	return err;
 }
 
-static int expect_exists(struct mvcc_txn *txn, uint64_t ino)
+int expect_exists(struct mvcc_txn *txn, uint64_t ino)
 {
 	struct buf key = { 0 };
 	int err = row_inode_key(&key, ino);
@@ -333,6 +333,8 @@ int change_run(struct change *c, int (*body)(struct change *c, struct mvcc_txn *
 		.gid = c->who->gid,
 		.pid = c->who->pid,
 		.comm = c->who->comm,
+		.session = c->who->session,
+		.message = c->who->message,
 		.op = c->op,
 		.path = slice_buf(&c->path),
 		.path2 = slice_buf(&c->path2),
@@ -1474,11 +1476,18 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	return err;
 }
 
+static int put_string(struct buf *out, struct slice s)
+{
+	int err = buf_put_slice(out, s);
+
+	return err ? err : buf_put_u8(out, 0);
+}
+
 static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 {
 	struct redo r = { .intent = intent };
-	struct slice comm;
-	struct buf comm_text = { 0 };
+	struct slice comm, session, message;
+	struct buf texts = { 0 };
 	struct ns_who who = { 0 };
 	struct change c = { .ns = ns, .who = &who };
 	uint64_t uid, gid, pid;
@@ -1487,19 +1496,26 @@ static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 
 	if (!take_u8(&payload, &kind) || (kind != 'C' && kind != 'T') || !take_varint(&payload, &r.ino) ||
 	    !take_varint(&payload, &uid) || !take_varint(&payload, &gid) || !take_varint(&payload, &pid) ||
-	    !take_bytes(&payload, &comm))
+	    !take_bytes(&payload, &comm) || !take_bytes(&payload, &session) ||
+	    !take_bytes(&payload, &message))
 		return MVCC_ECORRUPT;
 	err = row_inode_decode(payload, &r.row);
 	if (!err)
-		err = buf_put_slice(&comm_text, comm);
+		err = put_string(&texts, comm);
 	if (!err)
-		err = buf_put_u8(&comm_text, 0);
+		err = put_string(&texts, session);
+	if (!err)
+		err = put_string(&texts, message);
 	if (!err) {
 		r.create = kind == 'C';
-		who = (struct ns_who){ .uid = (uint32_t)uid,
-				       .gid = (uint32_t)gid,
-				       .pid = (uint32_t)pid,
-				       .comm = (char *)comm_text.data };
+		who = (struct ns_who){
+			.uid = (uint32_t)uid,
+			.gid = (uint32_t)gid,
+			.pid = (uint32_t)pid,
+			.comm = (char *)texts.data,
+			.session = (char *)texts.data + comm.len + 1,
+			.message = (char *)texts.data + comm.len + session.len + 2,
+		};
 		c.op = r.create ? "create" : "write";
 		if (name_path(ns, r.row.parent, r.row.name, &c.path))
 			buf_clear(&c.path);
@@ -1507,7 +1523,7 @@ static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 		if (err == MVCC_ENOLEASE) /* the file goes with its lease, in a moment */
 			err = mvcc_intent_drop(ns->db, intent);
 	}
-	buf_release(&comm_text);
+	buf_release(&texts);
 	return err;
 }
 

@@ -23,6 +23,8 @@
 #define NS_INLINE_MAX 1024                  /* content up to this lives in the inode's row */
 #define NS_EXTENT_MAX ((uint64_t)128 << 10) /* bytes of one extent, and the grid they align to */
 #define NS_XATTR_MAX ((size_t)65536)        /* value of an xattr */
+#define NS_SESSION_MAX 64                   /* bytes of a session's label */
+#define NS_MESSAGE_MAX 512                  /* and of the message */
 #define NS_SYMLINK_MAX 4095
 #define NS_LINK_MAX ((uint64_t)1 << 31)
 #define NS_SIZE_MAX ((uint64_t)INT64_MAX)
@@ -54,6 +56,7 @@ struct ns_who {
 	uint32_t uid, gid, pid;
 	const char *comm;
 	uint32_t umask;
+	const char *session, *message; /* at most NS_SESSION_MAX and NS_MESSAGE_MAX bytes */
 };
 
 /* ---- the tree at a revision: reads only -------------------------------------------------------- */
@@ -225,8 +228,8 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	      struct ns_file **out, struct ns_attr *attr);
 
 /*
- * Opens. NS_OPEN_TRUNC empties the file, as part of the change that the close will make. `gone`, when
- * its rev is not 0, is what ns_unlink() or ns_rename() said of this inode.
+ * Opens. NS_OPEN_TRUNC empties the file, as part of the change that the close will make; without it `who` may be
+ * NULL. `gone`, when its rev is not 0, is what ns_unlink() or ns_rename() said of this inode.
  */
 enum { NS_OPEN_READ = 0, NS_OPEN_WRITE = 1, NS_OPEN_TRUNC = 2 };
 int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned flags, struct ns_gone gone,

@@ -95,6 +95,7 @@ static void inode_free(struct ns_inode *n)
 	mvcc_view_close(n->lender);
 	buf_release(&n->name);
 	buf_release(&n->content);
+	buf_release(&n->label);
 	free(n);
 }
 
@@ -277,6 +278,31 @@ void inode_attr(const struct ns_inode *n, struct ns_attr *out)
 		out->nlink = 0;
 }
 
+static int set_label(struct ns_inode *n, const struct ns_who *who)
+{
+	const char *session = who->session ? who->session : "", *message = who->message ? who->message : "";
+	int err = 0;
+
+	buf_clear(&n->label);
+	if (*session || *message)
+		err = buf_put(&n->label, session, strlen(session) + 1);
+	if (!err && n->label.len)
+		err = buf_put(&n->label, message, strlen(message) + 1);
+	return err;
+}
+
+static const char *session_of(const struct ns_inode *n)
+{
+	return n->label.len ? (const char *)n->label.data : "";
+}
+
+static const char *message_of(const struct ns_inode *n)
+{
+	const char *session = session_of(n);
+
+	return n->label.len ? session + strlen(session) + 1 : "";
+}
+
 /* A file whose lease has ended can take no row any more. */
 static int lease_check_locked(struct ns_inode *n)
 {
@@ -300,6 +326,9 @@ int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char 
 	n->last_write_ms = ns_time_ms();
 	if (n->dirty)
 		return 0;
+	err = set_label(n, who);
+	if (err)
+		return err;
 	n->first_dirty_ms = n->last_write_ms;
 	n->uid = who->uid;
 	n->gid = who->gid;
@@ -373,6 +402,44 @@ int inode_gone_locked(struct ns_inode *n, struct ns_gone gone)
 	err = inode_load_locked(n);
 	n->row.nlink = 0;
 	n->row.lease = 0; /* what it has from now on is its own */
+	return err;
+}
+
+static int note_end(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev)
+{
+	(void)item;
+	*(mvcc_rev_t *)arg = end_rev;
+	return 0;
+}
+
+int inode_notice_locked(struct ns_inode *n)
+{
+	struct mvcc_item item = { 0 };
+	struct mvcc_view *view;
+	struct buf key = { 0 };
+	mvcc_rev_t end = 0;
+	int err;
+
+	if (n->pending || n->gone.rev)
+		return 0;
+	err = mvcc_view_open(n->ns->db, MVCC_REV_LATEST, &view);
+	if (err)
+		return err;
+	err = row_inode_key(&key, n->ino);
+	if (!err)
+		err = mvcc_get(view, slice_buf(&key), &item);
+	mvcc_item_release(&item);
+	mvcc_view_close(view);
+	if (err == -ENOENT) {
+		err = mvcc_history(n->ns->db, slice_buf(&key), note_end, &end);
+		if (!err && n->intent)
+			err = mvcc_intent_drop(n->ns->db, n->intent);
+		if (!err) {
+			n->intent = 0;
+			err = end ? inode_gone_locked(n, (struct ns_gone){ n->ino, end }) : -ENOENT;
+		}
+	}
+	buf_release(&key);
 	return err;
 }
 
@@ -459,7 +526,13 @@ int inode_txn_locked(struct ns_inode *n)
 
 	if (n->txn)
 		return 0;
+	err = inode_notice_locked(n);
+	if (err)
+		return err;
 	err = mvcc_txn_begin(n->ns->db, &n->txn);
+	/* Before it is put: so this is about what others do to it. */
+	if (!err && !n->pending && !n->gone.rev)
+		err = expect_exists(n->txn, n->ino);
 	if (!err && n->gone.rev)
 		err = copy_gone_rows(n, ROW_EXTENT);
 	if (!err && n->gone.rev)
@@ -1274,9 +1347,34 @@ static int commit_path(struct ns_inode *n, struct buf *path)
 	return err ? err : buf_put_slice(path, n->row.name);
 }
 
+/*
+ * Only we change this inode's rows, under its lock, except that it may be removed this very moment: then it is gone,
+ * as it was committed last. Else somebody changed them, or we have a bug.
+ */
+static int commit_refused(struct ns_inode *n)
+{
+	bool pending = n->pending;
+	int err;
+
+	inode_clean_locked(n);
+	err = pending ? 0 : inode_notice_locked(n);
+	if (err || n->gone.rev)
+		return err;
+	if (n->ns->opt.log)
+		n->ns->opt.log(n->ns->opt.log_arg, LOG_CRIT, "a file being written was changed by another");
+	return -EIO;
+}
+
 int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 {
-	struct mvcc_story story = { .uid = n->uid, .gid = n->gid, .pid = n->pid, .comm = n->comm };
+	struct mvcc_story story = {
+		.uid = n->uid,
+		.gid = n->gid,
+		.pid = n->pid,
+		.comm = n->comm,
+		.session = session_of(n),
+		.message = message_of(n),
+	};
 	struct buf path = { 0 };
 	struct buf key = { 0 };
 	int err;
@@ -1284,11 +1382,13 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 	if (!n->dirty || n->gone.rev)
 		return 0;
 	err = lease_check_locked(n);
+	if (!err && n->txn)
+		err = inode_notice_locked(n);
+	if (!err && !n->gone.rev)
+		err = content_commit(n);
 	if (err || n->gone.rev)
 		return err;
-	err = content_commit(n);
-	if (!err)
-		err = commit_path(n, &path);
+	err = commit_path(n, &path);
 	if (!err && n->pending) {
 		err = row_inode_key(&key, n->row.parent);
 		if (!err)
@@ -1309,18 +1409,12 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 	story.path = slice_buf(&path);
 	err = mvcc_txn_commit(n->txn, &story, MVCC_COMMIT_KEEP, rev);
 	if (err == MVCC_ECONFLICT) {
-		/* Only we change this inode's rows, under its lock: somebody else did, or we have a bug. */
 		n->txn = NULL;
-		err = -EIO;
-		if (n->ns->opt.log)
-			n->ns->opt.log(n->ns->opt.log_arg, LOG_CRIT,
-				       "a file being written was changed by another");
+		err = commit_refused(n);
+	} else if (!err) {
+		n->txn = NULL;
 		inode_clean_locked(n);
 	}
-	if (err)
-		goto out;
-	n->txn = NULL;
-	inode_clean_locked(n);
 out:
 	if (err == MVCC_ENOLEASE) /* it has ended just now */
 		err = inode_lease_over_locked(n);
@@ -1514,19 +1608,22 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	n->row.atime_ns = n->row.mtime_ns = n->row.ctime_ns = n->row.btime_ns = ns_time_ns();
 	n->base = (struct mvcc_item){ 0 };
 	n->loaded = true;
+	err = inode_dirty_locked(n, who, "create");
+	if (err)
+		goto out;
+	pending_add(n);
 	if (access.len) {
 		err = inode_txn_locked(n);
 		if (!err)
 			err = put_acl(n->txn, ino, ACL_ACCESS, slice_buf(&access), 0);
 		n->acl_only = true;
 	}
-	if (!err)
-		err = inode_dirty_locked(n, who, "create");
-	if (err)
+	if (err) {
+		inode_clean_locked(n);
 		goto out;
+	}
 	n->opens++;
 	n->writers++;
-	pending_add(n);
 	inode_attr(n, attr);
 	*out = f;
 	f = NULL;
@@ -1565,6 +1662,10 @@ static int intent_put(struct ns_inode *n)
 		err = buf_put_varint(&payload, n->pid);
 	if (!err)
 		err = buf_put_bytes(&payload, slice_str(n->comm));
+	if (!err)
+		err = buf_put_bytes(&payload, slice_str(session_of(n)));
+	if (!err)
+		err = buf_put_bytes(&payload, slice_str(message_of(n)));
 	if (!err)
 		err = row_inode_encode(&row, &empty);
 	if (!err)

@@ -9,8 +9,11 @@
 #include "fs/json_bytes.h"
 #include "fs/ns.h"
 #include "fs/query.h"
+#include "fs/text.h"
 
 #include <json-c/json.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
 
 /* The verbs, one after the other as in the table of query.c. */
 int answer_status(const struct query_env *env, struct json_object *req, struct buf *reply);
@@ -21,6 +24,9 @@ int answer_retag(const struct query_env *env, struct json_object *req, struct bu
 int answer_tags(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_compact(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_retain(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_progress(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_check(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_backup(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_lease(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_leases(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_lease_grant(const struct query_env *env, struct json_object *req, struct buf *reply);
@@ -28,6 +34,7 @@ int answer_lease_keepalive(const struct query_env *env, struct json_object *req,
 int answer_lease_revoke(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_lease_attach(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_lease_detach(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_watch(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_why(const struct query_env *env, struct json_object *req, struct buf *reply);
 
 /* ---- replies --------------------------------------------------------------------------------------- */
@@ -40,9 +47,6 @@ int refuse_rev(const struct query_env *env, struct buf *reply, int err, const ch
 
 /* Appends a text of less than 128 bytes: the braces and numbers between what json-c makes. */
 int put_text(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-/* "2026-11-22T22:30:05.123456789Z" */
-void format_time(int64_t ns, char out[64]);
 
 struct figure {
 	const char *key;
@@ -62,6 +66,9 @@ bool flag_member(struct json_object *req, const char *key);
 /* A number from 0 up. -ENOENT when absent, -EINVAL when it is none. */
 int number_member(struct json_object *req, const char *key, uint64_t *out);
 
+/* A text; NULL when absent, or no text. Lent by `req`. */
+const char *text_member(struct json_object *req, const char *key);
+
 /* The text of member `key` as query_rev() wants it; NULL when absent. Lent by `req`. */
 const char *rev_member(struct json_object *req, const char *key);
 
@@ -77,5 +84,19 @@ int live_walk(struct ns *ns, struct slice path, struct ns_attr *out);
 
 /* After a revision was made from the side, and before the reply: lets the mount tell the kernel. */
 void query_changed(const struct query_env *env, mvcc_rev_t rev);
+
+/* ---- long work (query_task.c) ---------------------------------------------------------------------- */
+
+struct query_task {
+	LIST_ENTRY(query_task) link;
+	uint64_t id;           /* as the request gave it; 0: none */
+	const char *what;      /* what is counted, or done: a constant, letters and spaces */
+	_Atomic uint64_t done; /* how many so far; 0 where nothing is counted */
+};
+
+/* From here on {"verb":"progress"} tells of it, until task_end(). */
+void task_begin(struct query_task *task, struct json_object *req, const char *what);
+void task_phase(struct query_task *task, const char *what); /* counting begins anew */
+void task_end(struct query_task *task);
 
 #endif

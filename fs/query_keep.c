@@ -292,6 +292,7 @@ int answer_compact(const struct query_env *env, struct json_object *req, struct 
 	bool dry = flag_member(req, "dry_run"), wait = flag_member(req, "wait"), held = false;
 	struct mvcc_policy_step step;
 	struct mvcc_policy policy;
+	struct query_task task;
 	mvcc_rev_t floor;
 	int err;
 
@@ -308,7 +309,9 @@ int answer_compact(const struct query_env *env, struct json_object *req, struct 
 	if (!err)
 		err = mvcc_pins(env->db, count_pin, &pins);
 	if (!err && wait && !dry) {
+		task_begin(&task, req, "space coming back");
 		err = mvcc_compact_wait(env->db);
+		task_end(&task);
 		held = err == -EBUSY;
 		err = held ? 0 : err;
 	}

@@ -2,6 +2,7 @@
 #include "fs/query_int.h"
 
 #include "fs/ns_row.h"
+#include "fs/ns_side.h"
 #include "mvcc/lease.h"
 
 #include <errno.h>
@@ -159,8 +160,10 @@ int answer_lease_revoke(const struct query_env *env, struct json_object *req, st
 	err = mvcc_lease_revoke(env->db, id, &story, &rev);
 	if (err)
 		return refuse_lease(reply, err, id);
-	if (rev > before)
+	if (rev > before) {
+		ns_side_removed(env->ns);
 		query_changed(env, rev);
+	}
 	return put_text(reply, "{\"ok\":true,\"id\":%" PRIu64 ",\"rev\":%" PRIu64 "}", id, rev);
 }
 
@@ -243,7 +246,14 @@ int answer_leases(const struct query_env *env, struct json_object *req, struct b
 
 static int set_lease(const struct query_env *env, struct json_object *req, struct buf *reply, mvcc_lease_t id)
 {
-	const struct ns_who who = { .uid = env->uid, .gid = env->gid, .pid = env->asker, .comm = env->comm };
+	const struct ns_who who = {
+		.uid = env->uid,
+		.gid = env->gid,
+		.pid = env->asker,
+		.comm = env->comm,
+		.session = text_member(req, "session"),
+		.message = text_member(req, "message"),
+	};
 	mvcc_rev_t before = mvcc_current(env->db), rev = before;
 	struct ns_attr attr;
 	struct buf path = { 0 };

@@ -4,6 +4,26 @@
 #include <errno.h>
 #include <sys/statvfs.h>
 
+/* How long something took: how often it was done, and the times that half and 99 of 100 stayed below. */
+static int add_histogram(struct json_object *o, const char *key, const struct mvcc_histogram *h)
+{
+	const struct figure figures[] = {
+		{ "count", h->count },
+		{ "mean_ns", h->count ? h->sum_ns / h->count : 0 },
+		{ "p50_ns", mvcc_histogram_quantile(h, 0.5) },
+		{ "p99_ns", mvcc_histogram_quantile(h, 0.99) },
+		{ "max_ns", h->max_ns },
+	};
+	struct json_object *times = json_object_new_object();
+	int err = times ? ADD_FIGURES(times, figures) : -ENOMEM;
+
+	if (err) {
+		json_object_put(times);
+		return err;
+	}
+	return json_add(o, key, times);
+}
+
 static int add_store(struct json_object *o, struct mvcc *db)
 {
 	struct mvcc_stats s;
@@ -21,6 +41,13 @@ static int add_store(struct json_object *o, struct mvcc *db)
 		{ "drains", s.drains },
 		{ "replayed", s.replayed },
 		{ "views", s.views },
+		{ "tags", s.pins },
+		{ "leases", s.leases },
+		{ "leases_expired", s.leases_expired },
+		{ "watches", s.watches },
+		{ "compacted", s.compacted },
+		{ "compactions", s.compactions },
+		{ "blobs_freed", s.blobs_freed },
 		{ "ring_bytes", s.ring_bytes },
 		{ "ring_used", s.ring_used },
 		{ "buffered_rows", s.buffered_rows },
@@ -34,6 +61,14 @@ static int add_store(struct json_object *o, struct mvcc *db)
 	};
 
 	err = ADD_FIGURES(o, figures);
+	if (!err)
+		err = add_histogram(o, "commit", &s.commit);
+	if (!err)
+		err = add_histogram(o, "drain", &s.drain);
+	if (!err)
+		err = add_histogram(o, "sync", &s.sync);
+	if (!err)
+		err = add_histogram(o, "compact", &s.compact);
 	if (!err && s.failed)
 		err = json_add_str(o, "failed", mvcc_strerror(s.failed));
 	return err;

@@ -52,7 +52,7 @@ static void assert_revs(const char *request, const char *expected)
 
 static void test_status_tells_revisions_and_process(void)
 {
-	struct json_object *o;
+	struct json_object *o, *times;
 
 	commit_path("/a");
 	commit_path("/b");
@@ -65,6 +65,11 @@ static void test_status_tells_revisions_and_process(void)
 	CU_ASSERT_STRING_EQUAL(text(o, "db"), qf->fx->dir);
 	CU_ASSERT_FALSE(flag(o, "mounted"));
 	CU_ASSERT_EQUAL(number(o, "open_inodes"), 0);
+	CU_ASSERT(number(o, "tags") == 0 && number(o, "leases") == 0 && number(o, "watches") == 0);
+	CU_ASSERT_TRUE_FATAL(json_object_object_get_ex(o, "commit", &times));
+	CU_ASSERT(number(times, "count") >= 2);
+	CU_ASSERT(number(times, "p50_ns") > 0 && number(times, "p50_ns") <= number(times, "p99_ns"));
+	CU_ASSERT(number(times, "mean_ns") <= number(times, "max_ns"));
 	json_object_put(o);
 }
 
@@ -303,6 +308,84 @@ static void test_a_rare_path_is_found_far_back(void)
 	assert_revs("{\"verb\":\"log\",\"path\":\"/rare\",\"limit\":1}", "1003 next 2");
 }
 
+/* A revision that differs from commit_path()'s in all that is filtered by. */
+static mvcc_rev_t commit_other(const char *path)
+{
+	const struct mvcc_story story = {
+		.uid = 7, .comm = "ed", .op = "rename", .path = slice_str(path), .session = "night"
+	};
+	struct mvcc_txn *txn = begin(qf->fx->db);
+	mvcc_rev_t rev = 0;
+
+	txn_put(txn, "k", "value");
+	CU_ASSERT_EQUAL(mvcc_txn_commit(txn, &story, MVCC_COMMIT_WAIT, &rev), 0);
+	return rev;
+}
+
+static void test_filters_leave_what_matches_all_of_them(void)
+{
+	commit_path("/a");  /* 2 */
+	commit_other("/a"); /* 3 */
+	commit_path("/b");  /* 4 */
+	commit_other("/b"); /* 5 */
+	assert_revs("{\"verb\":\"log\",\"uid\":7}", "5 3");
+	assert_revs("{\"verb\":\"log\",\"uid\":1000}", "4 2");
+	assert_revs("{\"verb\":\"log\",\"comm\":\"ed\"}", "5 3");
+	assert_revs("{\"verb\":\"log\",\"op\":\"write\"}", "4 2");
+	assert_revs("{\"verb\":\"log\",\"session\":\"night\"}", "5 3");
+	assert_revs("{\"verb\":\"log\",\"session\":\"nigh\"}", "");
+	assert_revs("{\"verb\":\"log\",\"session\":\"night\",\"path\":\"/a\"}", "3");
+	assert_revs("{\"verb\":\"log\",\"uid\":7,\"op\":\"write\"}", "");
+	assert_revs("{\"verb\":\"log\",\"uid\":7,\"to\":4}", "3");
+	assert_revs("{\"verb\":\"log\",\"comm\":\"vi\",\"limit\":1}", "4 next 2");
+	assert_refused(0, "{\"verb\":\"log\",\"uid\":\"root\"}", "EINVAL", 2);
+	assert_refused(0, "{\"verb\":\"log\",\"uid\":-1}", "EINVAL", 2);
+	assert_refused(0, "{\"verb\":\"log\",\"since_ns\":\"now\"}", "EINVAL", 2);
+}
+
+/* When a revision was committed, which the log knows. */
+static int64_t time_of(mvcc_rev_t rev)
+{
+	const struct mvcc_entry *e;
+	struct mvcc_log *log;
+	int64_t time_ns = 0;
+
+	CU_ASSERT_EQUAL_FATAL(mvcc_log_open(qf->fx->db, rev, rev, &log), 0);
+	if (mvcc_log_next(log, &e) == 1)
+		time_ns = e->time_ns;
+	mvcc_log_close(log);
+	return time_ns;
+}
+
+static void assert_revs_between(int64_t since_ns, int64_t until_ns, const char *expected)
+{
+	char request[256];
+
+	snprintf(request, sizeof(request),
+		 "{\"verb\":\"log\",\"since_ns\":%" PRId64 ",\"until_ns\":%" PRId64 "}", since_ns, until_ns);
+	assert_revs(request, expected);
+}
+
+static void test_times_are_bounds_that_are_included(void)
+{
+	int64_t second, third;
+
+	commit_path("/a");
+	while (ns_time_ns() <= time_of(2)) /* revisions may have one time; these must not */
+		;
+	commit_path("/b");
+	second = time_of(2);
+	third = time_of(3);
+	CU_ASSERT(third > second);
+	assert_revs_between(second, third, "3 2");
+	assert_revs_between(second + 1, third, "3");
+	assert_revs_between(second, third - 1, "2");
+	assert_revs_between(third + 1, INT64_MAX, "");
+	assert_revs_between(0, second, "2 1");
+	assert_revs_between(0, 5, "");
+	assert_revs_between(INT64_MIN, INT64_MAX, "3 2 1");
+}
+
 static void test_a_reply_stays_near_its_bound(void)
 {
 	struct query_env env = qf->env;
@@ -436,6 +519,8 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_full_last_page_has_no_next),
 	UNIT_TEST(test_a_path_means_itself_and_what_lies_below),
 	UNIT_TEST(test_a_rare_path_is_found_far_back),
+	UNIT_TEST(test_filters_leave_what_matches_all_of_them),
+	UNIT_TEST(test_times_are_bounds_that_are_included),
 	UNIT_TEST(test_a_reply_stays_near_its_bound),
 	UNIT_TEST(test_any_bytes_come_through_json_unchanged),
 	CU_TEST_INFO_NULL,

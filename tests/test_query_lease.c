@@ -100,6 +100,24 @@ static void test_files_are_attached_and_go(void)
 	ask_ok("{\"verb\":\"lease_attach\",\"id\":8,\"path\":\"/b\"}");
 }
 
+static void test_who_has_a_file_open_keeps_it(void)
+{
+	uint64_t ino = make_file("/a", "content");
+	struct ns_file *f = NULL;
+	char got[8] = "";
+
+	CU_ASSERT_EQUAL_FATAL(ns_file_open(qf->ns, &(struct ns_who){ .uid = 1 }, ino, NS_OPEN_READ,
+					   (struct ns_gone){ 0 }, &f),
+			      0);
+	ask_ok("{\"verb\":\"lease_grant\",\"ttl_ms\":60000,\"id\":7}");
+	ask_ok("{\"verb\":\"lease_attach\",\"id\":7,\"path\":\"/a\"}");
+	ask_ok("{\"verb\":\"lease_revoke\",\"id\":7}");
+	CU_ASSERT_EQUAL(ns_file_read(f, 0, got, 7), 7);
+	CU_ASSERT_STRING_EQUAL(got, "content");
+	CU_ASSERT_EQUAL(ns_file_close(f), 0);
+	assert_reply("{\"verb\":\"check\"}", "ok problems", "true 0");
+}
+
 /* The story of a revocation is the asker's, with the labels it gave. */
 static void test_a_revocation_tells_who_and_why(void)
 {
@@ -143,6 +161,7 @@ static void test_what_cannot_be_is_refused(void)
 static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_lease_is_granted_listed_and_kept_alive),
 	UNIT_TEST(test_files_are_attached_and_go),
+	UNIT_TEST(test_who_has_a_file_open_keeps_it),
 	UNIT_TEST(test_a_revocation_tells_who_and_why),
 	UNIT_TEST(test_what_cannot_be_is_refused),
 	CU_TEST_INFO_NULL,

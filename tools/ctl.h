@@ -54,15 +54,21 @@ struct ctl_verb {
 	int (*run)(struct ctl *ctl, int argc, char **argv);
 };
 
+extern const struct ctl_verb ctl_backup;
 extern const struct ctl_verb ctl_cat;
+extern const struct ctl_verb ctl_check;
 extern const struct ctl_verb ctl_compact;
 extern const struct ctl_verb ctl_lease;
 extern const struct ctl_verb ctl_log;
+extern const struct ctl_verb ctl_ls;
+extern const struct ctl_verb ctl_restore_db;
 extern const struct ctl_verb ctl_retain;
+extern const struct ctl_verb ctl_run;
 extern const struct ctl_verb ctl_status;
 extern const struct ctl_verb ctl_tag;
 extern const struct ctl_verb ctl_untag;
 extern const struct ctl_verb ctl_why;
+extern const struct ctl_verb ctl_watch;
 
 /* ---- options ----------------------------------------------------------------------------------- */
 
@@ -126,6 +132,9 @@ struct json_object *ctl_request(const char *verb);
 /* Asks and frees `req`. `err` is what filling it said: then nothing is asked, and it is told. */
 int ctl_ask_filled(struct ctl *ctl, struct json_object *req, int err, struct json_object **out);
 
+/* The same for what may take long: if stderr is a terminal, it tells how far it has come (ctl_long.c). */
+int ctl_ask_long(struct ctl *ctl, struct json_object *req, int err, struct json_object **out);
+
 /* Adds --session and --message to a request that makes a revision. 0 or -ENOMEM. */
 int ctl_add_story(const struct ctl *ctl, struct json_object *req);
 
@@ -134,6 +143,24 @@ uint64_t ctl_number(struct json_object *o, const char *key);
 bool ctl_flag(struct json_object *o, const char *key);
 const char *ctl_text(struct json_object *o, const char *key);
 struct json_object *ctl_array(struct json_object *o, const char *key, size_t *n);
+
+/* ---- the tree at a revision (ctl_at.c) ----------------------------------------------------------- */
+
+/* What stood at a path. Read by one of two ways. */
+struct ctl_at {
+	uint32_t mode;
+	int fd;                 /* through a mount: the place, opened with O_PATH; else -1 */
+	struct mvcc_view *view; /* from the store; else NULL */
+	struct mvcc *db;
+	uint64_t ino;
+};
+
+/* `path` as ctl_tree_path() gives it. 0, or the exit status; ctl_at_close() in any case. */
+int ctl_at_open(struct ctl *ctl, const char *path, const char *expr, struct ctl_at *out);
+void ctl_at_close(struct ctl_at *at);
+
+/* Through a mount: opens the place with these flags. `path` is for the message. 0, or the exit status. */
+int ctl_at_reopen(const struct ctl_at *at, int flags, const char *path, int *out);
 
 /* ---- words of the command line (ctl_words.c) ----------------------------------------------------- */
 
@@ -175,6 +202,9 @@ void ctl_format_span(uint64_t s, char out[32]);
 
 /* The name of a user, or its number. Valid until the next call. */
 const char *ctl_user_name(uint32_t uid);
+
+/* The same of a group. */
+const char *ctl_group_name(uint32_t gid);
 
 /* A reader that has had enough ends the printing, and not the closing of the database. Call this first. */
 void ctl_outlive_reader(void);

@@ -13,7 +13,7 @@ static int ask_and_print(struct ctl *ctl, struct json_object *req, int err,
 			 void (*print)(struct json_object *reply))
 {
 	struct json_object *reply;
-	int status = ctl_ask_filled(ctl, req, err, &reply);
+	int status = ctl_ask_long(ctl, req, err, &reply);
 
 	if (status)
 		return status;

@@ -1,17 +1,26 @@
 #include "tools/ctl.h"
 
+#include "fs/expr.h"
 #include "fs/json_bytes.h"
+#include "fs/ns.h"
 #include "fs/query.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
+#include <pwd.h>
 #include <stdlib.h>
+
+enum { OPT_SINCE = 256, OPT_UNTIL, OPT_USER, OPT_COMM, OPT_OP, OPT_SESSION };
 
 struct log_args {
 	char *path;          /* from the root of the tree; NULL: all */
 	struct buf from, to; /* as texts; empty: no bound */
 	uint64_t limit;
+	const char *comm, *op, *session; /* NULL: any */
+	bool by_uid;
+	uint32_t uid;
+	int64_t since_ns, until_ns; /* 0: any; no revision is of 1970 */
 };
 
 /* ---- one entry ----------------------------------------------------------------------------------- */
@@ -53,6 +62,7 @@ static void print_line(struct json_object *o)
 	if (!print_member(o, "path", "", ""))
 		putchar('/'); /* the tree as a whole */
 	print_member(o, "path2", " <- ", "");
+	print_member(o, "session", "  [", "]");
 	print_member(o, "message", "  \"", "\"");
 	putchar('\n');
 }
@@ -70,6 +80,23 @@ static int print_entry(const struct ctl *ctl, struct json_object *o)
 
 /* ---- pages of them ------------------------------------------------------------------------------- */
 
+static int add_filters(const struct log_args *args, struct json_object *req)
+{
+	int err = args->by_uid ? json_add_u64(req, "uid", args->uid) : 0;
+
+	if (!err && args->comm)
+		err = json_add_str(req, "comm", args->comm);
+	if (!err && args->op)
+		err = json_add_str(req, "op", args->op);
+	if (!err && args->session)
+		err = json_add_str(req, "session", args->session);
+	if (!err && args->since_ns)
+		err = json_add_i64(req, "since_ns", args->since_ns);
+	if (!err && args->until_ns)
+		err = json_add_i64(req, "until_ns", args->until_ns);
+	return err;
+}
+
 static int make_request(const struct log_args *args, uint64_t left, struct json_object **out)
 {
 	struct json_object *req = json_object_new_object();
@@ -81,6 +108,8 @@ static int make_request(const struct log_args *args, uint64_t left, struct json_
 		err = json_add_bytes(req, "from", slice_buf(&args->from));
 	if (!err && args->to.len)
 		err = json_add_bytes(req, "to", slice_buf(&args->to));
+	if (!err)
+		err = add_filters(args, req);
 	if (!err)
 		err = json_add_u64(req, "limit", left < QUERY_LIMIT_MAX ? left : QUERY_LIMIT_MAX);
 	if (err) {
@@ -168,6 +197,63 @@ static bool parse_range(const char *arg, struct slice *from, struct slice *to)
 	return true;
 }
 
+static bool parse_time(const char *arg, bool end, int64_t *out)
+{
+	struct expr_time time;
+
+	if (expr_time(slice_str(arg), ns_time_ns(), &time))
+		return false;
+	*out = end ? time.to_ns : time.from_ns;
+	return true;
+}
+
+/* A name of a user, or a number. */
+static bool parse_user(const char *arg, uint32_t *out)
+{
+	struct passwd *pw = getpwnam(arg);
+	uint64_t uid;
+
+	if (pw)
+		*out = pw->pw_uid;
+	else if (ctl_parse_number(arg, &uid) && uid <= UINT32_MAX)
+		*out = (uint32_t)uid;
+	else
+		return false;
+	return true;
+}
+
+/* Takes an option of log alone: 0, or the exit status after it was said what is wrong. */
+static int take_option(struct log_args *args, int opt)
+{
+	switch (opt) {
+	case 'n':
+		return ctl_parse_number(optarg, &args->limit) ?
+			       0 :
+			       ctl_complain(CTL_TROUBLE, "-n wants a number, not \"%s\"", optarg);
+	case OPT_SINCE:
+	case OPT_UNTIL:
+		if (parse_time(optarg, opt == OPT_UNTIL,
+			       opt == OPT_SINCE ? &args->since_ns : &args->until_ns))
+			return 0;
+		return ctl_complain(
+			CTL_TROUBLE,
+			"\"%s\" is no time; say 2026-11-22, 2026-11-22T23:30, @1795393438, -5m or yesterday",
+			optarg);
+	case OPT_USER:
+		args->by_uid = parse_user(optarg, &args->uid);
+		return args->by_uid ? 0 : ctl_complain(CTL_TROUBLE, "there is no user \"%s\"", optarg);
+	case OPT_COMM:
+		args->comm = optarg;
+		return 0;
+	case OPT_OP:
+		args->op = optarg;
+		return 0;
+	default:
+		args->session = optarg;
+		return 0;
+	}
+}
+
 static int run_args(struct ctl *ctl, struct log_args *args, int argc, char **argv)
 {
 	struct slice from = { 0 }, to = { 0 };
@@ -197,16 +283,21 @@ static int run_args(struct ctl *ctl, struct log_args *args, int argc, char **arg
 static int run(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option options[] = { { "limit", required_argument, NULL, 'n' },
+						 { "since", required_argument, NULL, OPT_SINCE },
+						 { "until", required_argument, NULL, OPT_UNTIL },
+						 { "user", required_argument, NULL, OPT_USER },
+						 { "comm", required_argument, NULL, OPT_COMM },
+						 { "op", required_argument, NULL, OPT_OP },
+						 { "session", required_argument, NULL, OPT_SESSION },
 						 CTL_LONG_OPTIONS };
 	struct log_args args = { .limit = UINT64_MAX };
 	int opt, status;
 
 	while ((opt = getopt_long(argc, argv, "n:" CTL_SHORT_OPTIONS, options, NULL)) != -1) {
-		if (opt == 'n' && ctl_parse_number(optarg, &args.limit))
-			continue;
-		if (opt == 'n')
-			return ctl_complain(CTL_TROUBLE, "-n wants a number, not \"%s\"", optarg);
-		if (!ctl_option(ctl, &ctl_log, opt, &status))
+		bool own = opt == 'n' || (opt >= OPT_SINCE && opt <= OPT_SESSION);
+
+		status = own ? take_option(&args, opt) : 0;
+		if (status || (!own && !ctl_option(ctl, &ctl_log, opt, &status)))
 			return status;
 	}
 	status = run_args(ctl, &args, argc - optind, argv + optind);
@@ -218,14 +309,20 @@ static int run(struct ctl *ctl, int argc, char **argv)
 
 const struct ctl_verb ctl_log = {
 	.name = "log",
-	.synopsis = "[-n N] [--json | -z] [PATH] [A..B]",
+	.synopsis = "[-n N] [FILTER...] [--json | -z] [PATH] [A..B]",
 	.summary = "what was changed, when and by whom",
 	.help = "Lists revisions, newest first, one a line: revision, local time, user, program, operation,\n"
-		"path, and after <- the other path of a rename or link.\n\n"
+		"path, after <- the other path of a rename or link, [session] and \"message\" if it has "
+		"them.\n\n"
 		"  PATH           only changes of PATH and of what lies below it\n"
 		"  A..B           only revisions from A to B; either may be left out. Each is\n"
 		"                 a number, head, head~3, a tag or a time; see mvccfs(7)\n"
 		"  -n, --limit N  at most N\n"
+		"  --since TIME   only what was committed at TIME or later, --until TIME: or earlier; a day\n"
+		"                 or minute is meant whole. Times are those of mvccfs(7): 2026-11-22, -5m, "
+		"yesterday\n"
+		"  --user U       only what this user did (a name or number), --comm C: this program,\n"
+		"                 --op WORD: by this operation, --session S: with this label\n"
 		"  --json         one JSON object a line\n"
 		"  -z, --null     only the paths, each ended by a NUL\n",
 	.run = run,

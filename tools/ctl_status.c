@@ -11,6 +11,32 @@ static void print_size(uint64_t bytes)
 	fputs(text, stdout);
 }
 
+static void print_time(uint64_t ns)
+{
+	if (ns < 10000)
+		printf("%.1f us", (double)ns / 1e3);
+	else if (ns < 10000000)
+		printf("%.0f us", (double)ns / 1e3);
+	else
+		printf("%.0f ms", (double)ns / 1e6);
+}
+
+/* How long something took, if it was done since the database was opened. */
+static void print_times(struct json_object *o, const char *key, const char *title)
+{
+	struct json_object *times;
+
+	if (!json_object_object_get_ex(o, key, &times) || !ctl_number(times, "count"))
+		return;
+	fputs(title, stdout);
+	print_time(ctl_number(times, "p50_ns"));
+	printf(" for half, ");
+	print_time(ctl_number(times, "p99_ns"));
+	printf(" for 99 of 100, ");
+	print_time(ctl_number(times, "max_ns"));
+	printf(" at most");
+}
+
 static void print_store(struct json_object *o)
 {
 	struct json_object *failed;
@@ -22,6 +48,10 @@ static void print_store(struct json_object *o)
 	printf("\ncommits      %" PRIu64 " since opened", ctl_number(o, "commits"));
 	if (ctl_number(o, "replayed"))
 		printf(", %" PRIu64 " recovered then", ctl_number(o, "replayed"));
+	printf("\nkept         tags %" PRIu64 ", leases %" PRIu64 ", watches %" PRIu64, ctl_number(o, "tags"),
+	       ctl_number(o, "leases"), ctl_number(o, "watches"));
+	print_times(o, "commit", "\na commit     ");
+	print_times(o, "sync", "\na sync       ");
 	if (json_object_object_get_ex(o, "failed", &failed))
 		printf("\nstopped      no change is accepted: %s", json_object_get_string(failed));
 	printf("\nbuffer       ");
