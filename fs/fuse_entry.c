@@ -4,6 +4,8 @@
  */
 #include "fs/fuse_int.h"
 
+#include "fs/ns_txn.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,7 +18,8 @@ static const struct kind *const kinds[] = {
 	[NODE_CTL] = &kind_ctl,           [NODE_TAGDIR] = &kind_tagdir,
 	[NODE_TAG] = &kind_tag,           [NODE_HISTDIR] = &kind_histdir,
 	[NODE_HISTORY] = &kind_history,   [NODE_STATUS] = &kind_status,
-	[NODE_WATCH] = &kind_watch,
+	[NODE_WATCH] = &kind_watch,       [NODE_TXN] = &kind_txn,
+	[NODE_TXNS] = &kind_txns,         [NODE_TXN_FILE] = &kind_txn_file,
 };
 
 const struct kind *kind_of(const struct node *node)
@@ -24,9 +27,36 @@ const struct kind *kind_of(const struct node *node)
 	return kinds[node->kind];
 }
 
-struct ns *tree_of(struct mount *m, const struct node *node)
+uint64_t tree_of(const struct node *node)
 {
-	return node->kind == NODE_LIVE ? m->ns : NULL;
+	return node->kind == NODE_LIVE ? 1 : node->kind == NODE_TXN ? 1 + node->rev : 0;
+}
+
+int tree_enter(struct mount *m, const struct node *node, struct tree *out)
+{
+	int err = 0;
+
+	*out = (struct tree){ .ns = m->ns };
+	if (node->kind != NODE_TXN)
+		return 0;
+	err = ns_txn_find_id(m->txns, node->rev, &out->txn);
+	if (err)
+		return -ESTALE;
+	out->ns = ns_txn_enter(out->txn);
+	if (out->ns)
+		return 0;
+	ns_txn_unref(out->txn);
+	out->txn = NULL;
+	return -ESTALE;
+}
+
+void tree_leave(struct tree *tree)
+{
+	if (!tree->txn)
+		return;
+	ns_txn_leave(tree->txn);
+	ns_txn_unref(tree->txn);
+	tree->txn = NULL;
 }
 
 void reply_err(fuse_req_t req, int err)
@@ -178,9 +208,10 @@ int kind_entry(struct mount *m, enum node_kind kind, uint64_t ino, mvcc_rev_t re
 	return err;
 }
 
-int live_entry(struct mount *m, const struct ns_attr *attr, struct fuse_entry_param *e)
+int tree_entry(struct mount *m, const struct node *dir, const struct ns_attr *attr,
+	       struct fuse_entry_param *e)
 {
-	struct node *node = node_get(&m->nodes, NODE_LIVE, attr->ino, 0, NULL, NULL);
+	struct node *node = node_get(&m->nodes, dir->kind, attr->ino, dir->rev, NULL, NULL);
 
 	if (!node)
 		return -ENOMEM;
@@ -193,17 +224,23 @@ void forget_entry(struct mount *m, const struct fuse_entry_param *e)
 	node_forget(&m->nodes, e->ino == FUSE_ROOT_ID ? m->nodes.root : (struct node *)(uintptr_t)e->ino, 1);
 }
 
-void reply_live_entry(fuse_req_t req, int err, const struct ns_attr *attr)
+void reply_entry(fuse_req_t req, int err, const struct fuse_entry_param *e)
 {
 	struct mount *m = mount_of(req);
+
+	if (err)
+		reply_err(req, err);
+	else if (fuse_reply_entry(req, e) == -ENOENT)
+		forget_entry(m, e);
+}
+
+void reply_tree_entry(fuse_req_t req, const struct node *dir, int err, const struct ns_attr *attr)
+{
 	struct fuse_entry_param e;
 
 	if (!err)
-		err = live_entry(m, attr, &e);
-	if (err)
-		reply_err(req, err);
-	else if (fuse_reply_entry(req, &e) == -ENOENT)
-		forget_entry(m, &e);
+		err = tree_entry(mount_of(req), dir, attr, &e);
+	reply_entry(req, err, &e);
 }
 
 /* ---- names ------------------------------------------------------------------------------------- */
@@ -215,7 +252,8 @@ static const struct {
 	bool everywhere;
 } own_names[] = {
 	{ NULL, NODE_REVDIR, true },    { "@history", NODE_HISTDIR, true }, { "@watch", NODE_WATCH, true },
-	{ "@tag", NODE_TAGDIR, false }, { "@status", NODE_STATUS, false },  { "@ctl", NODE_CTL, false },
+	{ "@tag", NODE_TAGDIR, false }, { "@txn", NODE_TXNS, false },       { "@status", NODE_STATUS, false },
+	{ "@ctl", NODE_CTL, false },
 };
 
 const char *own_name(struct mount *m, const struct node *dir, unsigned i, enum node_kind *kind, uint64_t *ino)
@@ -238,7 +276,7 @@ bool reserved(struct mount *m, const struct node *dir, const char *name)
 	for (unsigned i = 0; (own = own_name(m, dir, i, &kind, &ino)); i++)
 		if (strcmp(name, own) == 0)
 			return true;
-	return dir->ino == NS_ROOT && strcmp(name, "@txn") == 0;
+	return txn_reserved(dir, name);
 }
 
 int lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e)

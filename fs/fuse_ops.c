@@ -107,10 +107,16 @@ static void run_setattr(struct call *c)
 	struct mount *m = mount_of(c->req);
 	struct ns_attr attr;
 	struct asker asker;
+	struct tree tree;
 	struct stat st;
 	int err;
 
-	err = ns_setattr(m->ns, who_asks(c->req, &asker), c->node->ino, &c->set, c->what, c->flags, &attr);
+	err = tree_enter(m, c->node, &tree);
+	if (!err) {
+		err = ns_setattr(tree.ns, who_asks(c->req, &asker), c->node->ino, &c->set, c->what, c->flags,
+				 &attr);
+		tree_leave(&tree);
+	}
 	if (err) {
 		reply_err(c->req, err);
 		return;
@@ -122,13 +128,14 @@ static void run_setattr(struct call *c)
 static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
 	struct call c = { .run = run_setattr, .req = req, .node = node_of(req, id), .flags = fi != NULL };
-	const int by_writing =
-		FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME;
+	const int by_writing = FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
+			       FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME;
 	struct timespec now;
 
-	if (!tree_of(mount_of(req), c.node)) {
+	if (!tree_of(c.node)) {
 		if (kind_of(c.node)->write && !(to_set & ~by_writing))
-			op_getattr(req, id, fi); /* "echo request > @ctl" truncates first */
+			op_getattr(req, id,
+				   fi); /* "echo request > @ctl" truncates first, touch(1) sets the times */
 		else
 			reply_err(req, kind_of(c.node)->read_only);
 		return;
@@ -172,17 +179,19 @@ static int need_name(struct mount *m, const struct node *dir, const char *name)
 void dispatch_name(struct call *c)
 {
 	struct mount *m = mount_of(c->req);
-	struct ns *tree = tree_of(m, c->node);
+	uint64_t tree = tree_of(c->node);
 	int err = 0;
 
+	if (txn_create(c))
+		return;
 	if (!tree && kind_of(c->node)->change) {
 		kind_of(c->node)->change(c);
 		return;
 	}
 	if (!tree)
 		err = kind_of(c->node)->read_only;
-	else if (c->node2 && tree_of(m, c->node2) != tree)
-		err = tree_of(m, c->node2) ? -EXDEV : kind_of(c->node2)->read_only;
+	else if (c->node2 && tree_of(c->node2) != tree)
+		err = tree_of(c->node2) ? -EXDEV : kind_of(c->node2)->read_only;
 	if (!err)
 		err = need_name(m, c->node, c->name);
 	if (!err && c->name2)
@@ -197,10 +206,15 @@ static void run_mknod(struct call *c)
 {
 	struct ns_attr attr = { 0 };
 	struct asker asker;
-	int err = ns_mknod(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
-			   c->mode, c->rdev, &attr);
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	reply_live_entry(c->req, err, &attr);
+	if (!err) {
+		err = ns_mknod(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode,
+			       c->rdev, &attr);
+		tree_leave(&tree);
+	}
+	reply_tree_entry(c->req, c->node, err, &attr);
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -222,10 +236,15 @@ static void run_mkdir(struct call *c)
 {
 	struct ns_attr attr = { 0 };
 	struct asker asker;
-	int err = ns_mkdir(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
-			   c->mode, &attr);
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	reply_live_entry(c->req, err, &attr);
+	if (!err) {
+		err = ns_mkdir(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode,
+			       &attr);
+		tree_leave(&tree);
+	}
+	reply_tree_entry(c->req, c->node, err, &attr);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -246,10 +265,15 @@ static void run_symlink(struct call *c)
 {
 	struct ns_attr attr = { 0 };
 	struct asker asker;
-	int err = ns_symlink(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
-			     slice_str(c->data), &attr);
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	reply_live_entry(c->req, err, &attr);
+	if (!err) {
+		err = ns_symlink(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
+				 slice_str(c->data), &attr);
+		tree_leave(&tree);
+	}
+	reply_tree_entry(c->req, c->node, err, &attr);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -271,10 +295,15 @@ static void run_link(struct call *c)
 {
 	struct ns_attr attr = { 0 };
 	struct asker asker;
-	int err = ns_link(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node2->ino, c->node->ino,
-			  slice_str(c->name), &attr);
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	reply_live_entry(c->req, err, &attr);
+	if (!err) {
+		err = ns_link(tree.ns, who_asks(c->req, &asker), c->node2->ino, c->node->ino,
+			      slice_str(c->name), &attr);
+		tree_leave(&tree);
+	}
+	reply_tree_entry(c->req, c->node, err, &attr);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t newparent, const char *newname)
@@ -296,9 +325,14 @@ static void run_unlink(struct call *c)
 	struct mount *m = mount_of(c->req);
 	struct ns_gone gone = { 0 };
 	struct asker asker;
-	int err = ns_unlink(m->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), &gone);
+	struct tree tree;
+	int err = tree_enter(m, c->node, &tree);
 
-	if (!err)
+	if (!err) {
+		err = ns_unlink(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), &gone);
+		tree_leave(&tree);
+	}
+	if (!err && c->node->kind == NODE_LIVE)
 		node_set_gone(&m->nodes, gone);
 	reply_err(c->req, err);
 }
@@ -319,9 +353,14 @@ static void run_rmdir(struct call *c)
 	struct mount *m = mount_of(c->req);
 	struct ns_gone gone = { 0 };
 	struct asker asker;
-	int err = ns_rmdir(m->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), &gone);
+	struct tree tree;
+	int err = tree_enter(m, c->node, &tree);
 
-	if (!err)
+	if (!err) {
+		err = ns_rmdir(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), &gone);
+		tree_leave(&tree);
+	}
+	if (!err && c->node->kind == NODE_LIVE)
 		node_set_gone(&m->nodes, gone);
 	reply_err(c->req, err);
 }
@@ -342,10 +381,15 @@ static void run_rename(struct call *c)
 	struct mount *m = mount_of(c->req);
 	struct ns_gone gone = { 0 };
 	struct asker asker;
-	int err = ns_rename(m->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->node2->ino,
-			    slice_str(c->name2), c->flags, &gone);
+	struct tree tree;
+	int err = tree_enter(m, c->node, &tree);
 
-	if (!err)
+	if (!err) {
+		err = ns_rename(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
+				c->node2->ino, slice_str(c->name2), c->flags, &gone);
+		tree_leave(&tree);
+	}
+	if (!err && c->node->kind == NODE_LIVE)
 		node_set_gone(&m->nodes, gone);
 	reply_err(c->req, err);
 }
@@ -428,6 +472,6 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.create = op_create,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
-	.copy_file_range = op_copy_file_range,
 	.poll = op_poll,
+	.copy_file_range = op_copy_file_range,
 };

@@ -28,6 +28,9 @@ enum node_kind {
 	NODE_HISTORY,   /* D/@history/NAME */
 	NODE_STATUS,    /* /@status */
 	NODE_WATCH,     /* D/@watch of the live directory `ino` */
+	NODE_TXN,       /* an inode of the tree of a transaction, whose id `rev` is */
+	NODE_TXNS,      /* /@txn */
+	NODE_TXN_FILE,  /* @commit, @conflicts or @message of transaction `rev`: `ino` says which */
 };
 
 struct node {

@@ -182,6 +182,18 @@ int ns_rmdir(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice
 int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, uint64_t newdir,
 	      struct slice newname, unsigned flags, struct ns_gone *gone);
 
+/*
+ * As ns_unlink() or, if it is a directory, ns_rmdir(), if what has the name is as wanted: -EBUSY when it is not. `*rev`
+ * is the revision that removed it.
+ */
+enum ns_compare { NS_IF_REV = 1, NS_IF_VERSION };
+struct ns_wanted {
+	enum ns_compare compare; /* 0: whatever it is */
+	uint64_t n;              /* its newest revision, or the version of its row */
+};
+int ns_remove_if(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name,
+		 const struct ns_wanted *wanted, struct ns_gone *gone, mvcc_rev_t *rev);
+
 /* The attributes of an inode that `gone` removed, with nlink 0. */
 int ns_gone_getattr(struct ns *ns, struct ns_gone gone, struct ns_attr *out);
 
@@ -277,6 +289,29 @@ int ns_file_commit(struct ns_file *f, mvcc_rev_t *rev);
 
 /* The last descriptor is closed: commits what is left, and frees the handle. The error is logged, too. */
 int ns_file_close(struct ns_file *f);
+
+/*
+ * Compare-and-swap. Who has the file open for writing, alone, says on which state its change is based: the file's newest
+ * revision, or the version of its row, is `n`; 0: it is in no revision yet; NS_IF_NEVER: none, the change is given up. A
+ * commit that finds another drops what was written: the file is again what it was (one that was just created is gone), and
+ * from then until the last writer has closed it, every flush, commit and write by whatever handle is -EBUSY. A commit that
+ * succeeds moves `n` on, so that a file may be synced in between. The last close of a writer ends it.
+ * -EINVAL when nobody has the file open for writing, or it has no name any more; -EBUSY when several have, unless it is to
+ * give up; -EOPNOTSUPP in the tree of a transaction, which compares by itself.
+ */
+#define NS_IF_NEVER UINT64_MAX
+int ns_file_if(struct ns *ns, uint64_t ino, enum ns_compare what, uint64_t n);
+
+/* What a compare dropped. `gone.rev` is 0, or the file was created by the change and is gone. */
+struct ns_dropped {
+	uint64_t ino;
+	struct ns_gone gone;
+	uint64_t dir; /* where it had the name `name`, which is lent */
+	struct slice name;
+};
+
+/* `fn` is called with locks held: it may use no operation of the tree. Once this returns, the `fn` before is not called any more. NULL: nobody. */
+void ns_on_dropped(struct ns *ns, void (*fn)(void *arg, const struct ns_dropped *what), void *arg);
 
 /* Commits the pending files of a directory; `*rev` is the revision to sync. */
 int ns_settle_dir(struct ns *ns, uint64_t dir, mvcc_rev_t *rev);

@@ -14,6 +14,10 @@ static const struct ctl_verb *const verbs[] = {
 	&ctl_log,
 	&ctl_ls,
 	&ctl_cat,
+	&ctl_put,
+	&ctl_get,
+	&ctl_del,
+	&ctl_export,
 	&ctl_tag,
 	&ctl_untag,
 	&ctl_compact,
@@ -25,6 +29,7 @@ static const struct ctl_verb *const verbs[] = {
 	&ctl_check,
 	&ctl_backup,
 	&ctl_restore_db,
+	&ctl_txn,
 };
 /* clang-format on */
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
