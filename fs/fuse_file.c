@@ -202,7 +202,10 @@ static void run_flush(struct call *c)
 		err = ns_file_flush(h->file);
 		tree_leave(&tree);
 	}
-	reply_err(c->req, err);
+	if (err == -EBUSY) /* a compare failed: whoever looks now must find the file as it was */
+		reply_after_notices(c->req, err);
+	else
+		reply_err(c->req, err);
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -240,7 +243,9 @@ static void run_fsync(struct call *c)
 		err = ns_file_commit(h->file, &rev);
 		tree_leave(&tree);
 	}
-	if (err || h->txn)
+	if (err == -EBUSY)
+		reply_after_notices(c->req, err);
+	else if (err || h->txn)
 		reply_err(c->req, err);
 	else
 		reply_when_synced(c->req, rev, 0);
@@ -291,6 +296,60 @@ void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t off, off_t len,
 		tree_leave(&tree);
 	}
 	reply_err(req, err);
+}
+
+/* What is copied: a live file, or one of the past, which the caller has open and so may read. */
+static int copy_source(const struct node *node, const struct handle *h, struct ns_copy *copy)
+{
+	copy->from = h->file;
+	copy->ino = node->ino;
+	copy->rev = node->rev;
+	return h->file || node->kind == NODE_PAST_FILE ? 0 : -EXDEV;
+}
+
+static void run_copy(struct call *c)
+{
+	struct handle *h = handle_of(&c->fi);
+	struct asker asker;
+	uint64_t copied = 0;
+	mvcc_rev_t rev = 0;
+	int err = ns_file_copy(&c->copy, who_asks(c->req, &asker), &copied);
+
+	if (!err && h->sync && copied)
+		err = ns_file_commit(h->file, &rev);
+	if (err)
+		reply_err(c->req, err);
+	else if (h->sync && copied)
+		reply_when_synced(c->req, rev, copied);
+	else
+		fuse_reply_write(c->req, copied);
+}
+
+/* With EXDEV the kernel reads and writes the bytes itself. */
+void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *in_fi,
+			fuse_ino_t out, off_t out_off, struct fuse_file_info *out_fi, size_t len, int flags)
+{
+	struct handle *to = handle_of(out_fi);
+	struct call c = {
+		.run = run_copy,
+		.req = req,
+		.node = node_of(req, out),
+		.fi = *out_fi,
+		.copy = { .off = (uint64_t)in_off, .to = to->file, .to_off = (uint64_t)out_off, .len = len },
+	};
+	/* What a transaction has may go with it: nothing is shared over its border, nor inside. */
+	bool shared = node_of(req, in)->kind != NODE_TXN && c.node->kind != NODE_TXN;
+	int err = shared ? copy_source(node_of(req, in), handle_of(in_fi), &c.copy) : -EXDEV;
+
+	(void)flags;
+	if (!err && !to->file)
+		err = kind_of(c.node)->write ? -EXDEV : kind_of(c.node)->read_only;
+	if (err)
+		reply_err(req, err);
+	else if (to->sync)
+		dispatch(&c);
+	else
+		run_copy(&c); /* commits nothing: needs no room in the ring */
 }
 
 void op_lseek(fuse_req_t req, fuse_ino_t id, off_t off, int whence, struct fuse_file_info *fi)

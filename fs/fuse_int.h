@@ -59,9 +59,10 @@ struct mount {
 	pthread_cond_t waits_over; /* nwaits is 0 */
 	_Atomic uint64_t nparked;  /* calls put aside, ever */
 
-	struct work *work;     /* fuse_work.c */
-	struct teller *teller; /* fuse_watch.c */
-	struct ns_txns *txns;  /* NULL when the past is mounted */
+	struct work *work;         /* fuse_work.c */
+	struct teller *teller;     /* fuse_watch.c */
+	struct notifier *notifier; /* fuse_notify.c */
+	struct ns_txns *txns;      /* NULL when the past is mounted */
 };
 
 /* What an open file or directory is, behind fi->fh. */
@@ -244,6 +245,8 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi);
 void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t off, off_t len, struct fuse_file_info *fi);
 void op_lseek(fuse_req_t req, fuse_ino_t id, off_t off, int whence, struct fuse_file_info *fi);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *in_fi,
+			fuse_ino_t out, off_t out_off, struct fuse_file_info *out_fi, size_t len, int flags);
 void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
 void op_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fuse_file_info *fi);
 void op_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fuse_file_info *fi);
@@ -300,6 +303,7 @@ struct call {
 	unsigned flags;
 	struct ns_attr set;
 	unsigned what;
+	struct ns_copy copy;
 	struct fuse_file_info fi;
 };
 
@@ -369,5 +373,13 @@ uint64_t txns_stat_ino(void);
  * be called from a thread that serves a request, as the kernel may hold a lock that the request waits for.
  */
 void notify_changed(struct mount *m, mvcc_rev_t rev);
+
+/*
+ * The thread that serves no request. It makes the kernel forget what a failed compare dropped (ns_file_if()), and
+ * answers a request when all that was found before it is forgotten.
+ */
+int notifier_start(struct mount *m);
+void notifier_stop(struct mount *m);
+void reply_after_notices(fuse_req_t req, int err);
 
 #endif

@@ -120,11 +120,11 @@ int tree_open(fuse_req_t req, struct node *node, struct handle *h, struct fuse_f
 	fi->noflush = how == NS_OPEN_READ;
 	if (fi->flags & O_TRUNC)
 		how |= NS_OPEN_TRUNC;
+	if (how & NS_OPEN_TRUNC)
+		who = who_asks(req, &asker);
 	err = tree_enter(m, node, &tree);
 	if (err)
 		return err;
-	if (how & NS_OPEN_TRUNC)
-		who = who_asks(req, &asker);
 	err = ns_file_open(tree.ns, who, node->ino, how, gone, &h->file);
 	if (err == -ENOENT && !gone.rev) {
 		/* It went between the two: as tree_getattr() has it. */

@@ -473,4 +473,5 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
 	.poll = op_poll,
+	.copy_file_range = op_copy_file_range,
 };

@@ -130,9 +130,13 @@ static int serve(struct mount *m)
 
 	sigaction(SIGUSR2, &wake, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	err = -pthread_create(&m->parker, NULL, parker_main, m);
-	if (err)
+	err = notifier_start(m);
+	if (!err)
+		err = -pthread_create(&m->parker, NULL, parker_main, m);
+	if (err) {
+		notifier_stop(m);
 		return err;
+	}
 	err = -pthread_create(&thread, NULL, signals_main, &signals);
 	if (!err) {
 		listen_to_news(m, true);
@@ -150,6 +154,7 @@ static int serve(struct mount *m)
 	pthread_mutex_unlock(&m->park_lock);
 	pthread_join(m->parker, NULL);
 	waits_end(m);
+	notifier_stop(m);
 	return err;
 }
 
@@ -200,10 +205,10 @@ int mount_serve(const struct mount_config *config)
 	if (err)
 		goto out;
 	err = work_init(m);
-	if (!err && !config->root_rev)
-		err = ns_txns_new(m->ns, &m->txns);
 	if (!err)
 		err = teller_start(m);
+	if (!err && !config->root_rev)
+		err = ns_txns_new(m->ns, &m->txns);
 	if (!err)
 		err = session_new(m);
 	if (!err) {

@@ -15,6 +15,8 @@
 
 #define XATTR_PREFIX "user.mvccfs."
 #define XATTR_TTL XATTR_PREFIX "ttl"
+#define XATTR_IF_REV XATTR_PREFIX "if_rev"
+#define XATTR_IF_VERSION XATTR_PREFIX "if_version"
 
 static int author_of(struct mvcc *db, mvcc_rev_t rev, struct buf *out)
 {
@@ -147,19 +149,35 @@ void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 	buf_release(&names);
 }
 
-/* `user.mvccfs.ttl`: whole seconds in digits. */
-static int set_ttl(struct ns *ns, const struct ns_who *who, uint64_t ino, struct slice value)
+/* A number in digits. */
+static int parse_number(struct slice value, uint64_t *out)
 {
-	uint64_t s = 0;
+	uint64_t n = 0;
 
 	if (!value.len)
 		return -EINVAL;
 	for (size_t i = 0; i < value.len; i++)
 		if (value.data[i] < '0' || value.data[i] > '9' ||
-		    __builtin_mul_overflow(s, (uint64_t)10, &s) ||
-		    __builtin_add_overflow(s, (uint64_t)(value.data[i] - '0'), &s))
+		    __builtin_mul_overflow(n, (uint64_t)10, &n) ||
+		    __builtin_add_overflow(n, (uint64_t)(value.data[i] - '0'), &n))
 			return -EINVAL;
-	return ns_set_ttl(ns, who, ino, s);
+	*out = n;
+	return 0;
+}
+
+/* One of ours: `ttl` in whole seconds, or what a compare-and-swap compares with. */
+static int set_own(struct call *c, struct ns *ns)
+{
+	struct asker asker;
+	uint64_t n;
+	int err = parse_number(slice_of(c->data, c->len), &n);
+
+	if (err)
+		return err;
+	if (strcmp(c->name, XATTR_TTL) == 0)
+		return ns_set_ttl(ns, who_asks(c->req, &asker), c->node->ino, n);
+	return ns_file_if(ns, c->node->ino, strcmp(c->name, XATTR_IF_REV) == 0 ? NS_IF_REV : NS_IF_VERSION,
+			  n);
 }
 
 /* Whoever sets an access list without being in the file's group takes its set-group-id bit away, as chmod would. */
@@ -184,12 +202,13 @@ static void run_setxattr(struct call *c)
 {
 	struct asker asker;
 	struct tree tree;
-	int err = tree_enter(mount_of(c->req), c->node, &tree);
+	int err;
 
 	if (strcmp(c->name, ACL_ACCESS) == 0 && !keeps_sgid(c->req, c->node))
 		c->flags |= NS_XATTR_DROP_SGID;
-	if (!err && strcmp(c->name, XATTR_TTL) == 0)
-		err = set_ttl(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_of(c->data, c->len));
+	err = tree_enter(mount_of(c->req), c->node, &tree);
+	if (!err && is_own_xattr(c->name))
+		err = set_own(c, tree.ns);
 	else if (!err)
 		err = ns_setxattr(tree.ns, who_asks(c->req, &asker), c->node->ino, c->name,
 				  slice_of(c->data, c->len), (int)c->flags);
@@ -197,12 +216,14 @@ static void run_setxattr(struct call *c)
 	reply_err(c->req, err);
 }
 
-/* May this xattr be set or removed? */
-static int need_xattr_writable(const struct node *node, const char *name)
+/* May this xattr be removed or, with `set`, set? */
+static int need_xattr_writable(const struct node *node, const char *name, bool set)
 {
+	bool compare = strcmp(name, XATTR_IF_REV) == 0 || strcmp(name, XATTR_IF_VERSION) == 0;
+
 	if (!tree_of(node))
 		return kind_of(node)->read_only;
-	if (is_own_xattr(name) && strcmp(name, XATTR_TTL) != 0)
+	if (is_own_xattr(name) && strcmp(name, XATTR_TTL) != 0 && !(set && compare))
 		return -EPERM;
 	return name_check(name);
 }
@@ -218,7 +239,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 		.len = size,
 		.flags = (unsigned)flags,
 	};
-	int err = need_xattr_writable(c.node, name);
+	int err = need_xattr_writable(c.node, name, true);
 
 	if (err)
 		reply_err(req, err);
@@ -251,7 +272,7 @@ static void run_removexattr(struct call *c)
 void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 {
 	struct call c = { .run = run_removexattr, .req = req, .node = node_of(req, id), .name = name };
-	int err = need_xattr_writable(c.node, name);
+	int err = need_xattr_writable(c.node, name, false);
 
 	if (err)
 		reply_err(req, err);

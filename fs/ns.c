@@ -731,7 +731,22 @@ struct remove {
 	struct slice name;
 	bool rmdir;
 	bool last;
+	const struct ns_wanted *wanted; /* NULL: nothing is compared */
+	mvcc_rev_t rev;                 /* of the removal */
 };
+
+/* -EBUSY when it is not. */
+static int need_wanted(struct mvcc_txn *txn, uint64_t ino, const struct ns_wanted *wanted)
+{
+	struct held_row held = { 0 };
+	int err = src_row(validated(txn), ino, &held);
+
+	if (!err && wanted->compare &&
+	    wanted->n != (wanted->compare == NS_IF_REV ? held.item.mod_rev : held.item.version))
+		err = -EBUSY;
+	held_row_release(&held);
+	return err;
+}
 
 static int remove_body(struct change *c, struct mvcc_txn *txn, void *arg)
 {
@@ -748,6 +763,9 @@ static int remove_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	if (r->rmdir != (type == NS_TYPE_OF(S_IFDIR)))
 		return r->rmdir ? -ENOTDIR : -EISDIR;
 	r->last = true;
+	err = r->wanted ? need_wanted(txn, ino, r->wanted) : 0;
+	if (err)
+		return err;
 	err = r->rmdir ? drop_dir(txn, ino) : drop_file_link(c, txn, ino, r->dir, r->name, &r->last);
 	if (!err)
 		err = del_dirent(txn, r->dir, r->name);
@@ -809,10 +827,8 @@ static bool discard_pending(struct ns *ns, uint64_t dir, struct slice name, stru
 	return done;
 }
 
-static int remove_name(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, bool rmdir,
-		       struct ns_gone *gone)
+static int remove_name(struct ns *ns, const struct ns_who *who, struct remove *r, struct ns_gone *gone)
 {
-	struct remove r = { .dir = dir, .name = name, .rmdir = rmdir };
 	struct lock_set locks;
 	uint8_t type;
 	int err;
@@ -820,39 +836,40 @@ static int remove_name(struct ns *ns, const struct ns_who *who, uint64_t dir, st
 	if (gone)
 		*gone = (struct ns_gone){ 0 };
 	do {
-		struct change c = { .ns = ns, .who = who, .op = rmdir ? "rmdir" : "unlink" };
+		struct change c = { .ns = ns, .who = who, .op = r->rmdir ? "rmdir" : "unlink" };
 
-		err = settle_name(ns, dir, name);
-		if (err && !rmdir && discard_pending(ns, dir, name, gone))
+		err = settle_name(ns, r->dir, r->name);
+		if (err && !r->rmdir && discard_pending(ns, r->dir, r->name, gone))
 			return 0;
 		if (err)
 			return err;
-		err = stored_dirent(ns, dir, name, &r.ino, &type);
+		err = stored_dirent(ns, r->dir, r->name, &r->ino, &type);
 		if (err)
 			return err;
-		if (rmdir)
-			err = ns_settle_dir(ns, r.ino, NULL);
-		else if (settle_ino(ns, r.ino) == -ENOMEM)
+		if (r->rmdir)
+			err = ns_settle_dir(ns, r->ino, NULL);
+		else if (settle_ino(ns, r->ino) == -ENOMEM)
 			err = -ENOMEM; /* that it cannot be committed otherwise must not keep it from going */
 		if (!err)
-			err = name_path(ns, dir, name, &c.path);
+			err = name_path(ns, r->dir, r->name, &c.path);
 		if (err) {
 			buf_release(&c.path);
 			return err;
 		}
-		lock_set(ns, &locks, (uint64_t[]){ dir, r.ino }, 2);
-		err = change_run(&c, remove_body, &r);
-		if (!err && r.last) {
-			if (rmdir) {
+		lock_set(ns, &locks, (uint64_t[]){ r->dir, r->ino }, 2);
+		err = change_run(&c, remove_body, r);
+		if (!err && r->last) {
+			if (r->rmdir) {
 				paths_forget(ns);
 				if (gone)
-					*gone = (struct ns_gone){ r.ino, ns->live ? 1 : c.rev };
+					*gone = (struct ns_gone){ r->ino, ns->live ? 1 : c.rev };
 			} else {
-				err = keep_open_file(ns, r.ino, c.rev, gone);
+				err = keep_open_file(ns, r->ino, c.rev, gone);
 			}
 		}
-		if (!err && !r.last)
-			err = inode_names_locked(ns, r.ino);
+		if (!err && !r->last)
+			err = inode_names_locked(ns, r->ino);
+		r->rev = c.rev;
 		unlock_set(ns, &locks);
 	} while (err == -ESTALE);
 	return err;
@@ -860,12 +877,31 @@ static int remove_name(struct ns *ns, const struct ns_who *who, uint64_t dir, st
 
 int ns_unlink(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct ns_gone *gone)
 {
-	return remove_name(ns, who, dir, name, false, gone);
+	struct remove r = { .dir = dir, .name = name };
+
+	return remove_name(ns, who, &r, gone);
 }
 
 int ns_rmdir(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct ns_gone *gone)
 {
-	return remove_name(ns, who, dir, name, true, gone);
+	struct remove r = { .dir = dir, .name = name, .rmdir = true };
+
+	return remove_name(ns, who, &r, gone);
+}
+
+int ns_remove_if(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name,
+		 const struct ns_wanted *wanted, struct ns_gone *gone, mvcc_rev_t *rev)
+{
+	struct remove r = { .dir = dir, .name = name, .wanted = wanted };
+	int err = remove_name(ns, who, &r, gone);
+
+	if (err == -EISDIR) {
+		r.rmdir = true;
+		err = remove_name(ns, who, &r, gone);
+	}
+	if (!err)
+		*rev = r.rev;
+	return err;
 }
 
 /* ---- rename ------------------------------------------------------------------------------------ */
@@ -1289,7 +1325,8 @@ static int setattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	if (s->what & NS_SET_MTIME)
 		row->mtime_ns = s->set->mtime_ns;
 	row->ctime_ns = s->what & NS_SET_CTIME ? s->set->ctime_ns : c->now;
-	err = s->what & NS_SET_MODE ? acl_follow_mode(txn, validated(txn), s->ino, row->mode, row->lease) : 0;
+	if (s->what & NS_SET_MODE)
+		err = acl_follow_mode(txn, validated(txn), s->ino, row->mode, row->lease);
 	if (!err)
 		err = put_row(txn, s->ino, row);
 out:

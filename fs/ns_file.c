@@ -92,6 +92,8 @@ static void txn_drop(struct ns_inode *n)
 	if (n->txn != n->ns->bound)
 		mvcc_txn_abort(n->txn);
 	n->txn = NULL;
+	mvcc_view_close(n->lender);
+	n->lender = NULL;
 }
 
 static void inode_free(struct ns_inode *n)
@@ -326,7 +328,7 @@ static int lease_check_locked(struct ns_inode *n)
 int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char *op)
 {
 	struct ns *ns = n->ns;
-	int err = ns->failed ? ns->failed : inode_load_locked(n);
+	int err = ns->failed ? ns->failed : n->refused ? -EBUSY : inode_load_locked(n);
 
 	if (!err)
 		err = lease_check_locked(n);
@@ -1035,8 +1037,8 @@ static int truncate_locked(struct ns_inode *n, uint64_t size)
 /* The access control list of a dirty inode, if it has one, gets the bits of `mode`. */
 static int acl_follow_mode_locked(struct ns_inode *n, uint32_t mode)
 {
+	struct ns_src src = { 0 };
 	struct buf acl = { 0 };
-	struct ns_src src;
 	int err = 0;
 
 	if (!n->txn && n->pending)
@@ -1119,6 +1121,149 @@ out:
 	pthread_rwlock_unlock(lock);
 	return err;
 }
+
+/* ---- copying by sharing ------------------------------------------------------------------------ */
+
+/* Where copied bytes are, and how many there are up to the end of the file. */
+struct source {
+	struct mvcc_view *view;
+	uint64_t ino, size;
+	bool inlined;
+};
+
+/*
+ * The source as it is committed; of a live file that is not possible while it is being written. Caller holds its stripe
+ * lock if it is live.
+ */
+static int source_open(struct ns *ns, const struct ns_copy *copy, struct source *src)
+{
+	const struct ns_inode *from = copy->from ? copy->from->inode : NULL;
+	struct held_row held = { 0 };
+	int err;
+
+	if (from && (from->dirty || from->gone.rev))
+		return -EXDEV;
+	src->ino = from ? from->ino : copy->ino;
+	err = mvcc_view_open(ns->db, from ? MVCC_REV_LATEST : copy->rev, &src->view);
+	if (!err)
+		err = src_row((struct ns_src){ .view = src->view }, src->ino, &held);
+	src->size = held.row.size;
+	src->inlined = held.row.inlined;
+	held_row_release(&held);
+	return err;
+}
+
+/* Takes away what is at [from, to), whole pages or up to the end: the transaction may put extents there. */
+static int clear_for_extents(struct ns_inode *n, uint64_t from, uint64_t to)
+{
+	int err = inode_uninline(n);
+
+	if (!err)
+		err = inode_txn_locked(n);
+	if (err)
+		return err;
+	pages_drop(n, from / NS_PAGE, (to + NS_PAGE - 1) / NS_PAGE);
+	return from < n->stored_end ? content_cut(n->txn, n->ino, from, to, &n->row) : 0;
+}
+
+/*
+ * What a past revision has may go when nobody looks at it: so a view stays open until the commit. One is enough, as a
+ * target with several sources is rare.
+ */
+static int lend(struct ns_inode *n, const struct ns_copy *copy, struct source *src)
+{
+	if (copy->from || (n->lender && mvcc_view_rev(n->lender) == copy->rev))
+		return 0;
+	if (n->lender)
+		return -EXDEV;
+	n->lender = src->view;
+	src->view = NULL;
+	return 0;
+}
+
+static int share_locked(struct ns_inode *n, const struct ns_copy *copy, const struct ns_who *who,
+			struct source *src, uint64_t len)
+{
+	uint64_t end = copy->to_off + len;
+	struct ns_src rows;
+	int err = inode_dirty_locked(n, who, "write");
+
+	if (!err)
+		err = lend(n, copy, src);
+	if (!err)
+		err = clear_for_extents(n, copy->to_off,
+					end); /* from here on it cannot be refused any more */
+	rows = (struct ns_src){ .view = src->view ? src->view : n->lender };
+	if (!err)
+		err = content_share(n->txn, rows, src->ino, copy->off, n->ino, copy->to_off, len, &n->row);
+	if (err)
+		return err;
+	if (n->stored_end < end)
+		n->stored_end = end;
+	if (n->row.size < end)
+		n->row.size = end;
+	touch_data(n);
+	return 0;
+}
+
+/* How many of the bytes can be shared: those up to the last whole page, or all if they end the target. */
+static uint64_t shareable(const struct ns_copy *copy, const struct source *src, uint64_t target_size)
+{
+	uint64_t len = copy->len < NS_COPY_MAX ? copy->len : NS_COPY_MAX;
+
+	if (copy->off >= src->size)
+		return 0;
+	if (len > src->size - copy->off)
+		len = src->size - copy->off;
+	if (copy->to_off + len < target_size)
+		len -= (copy->to_off + len) % NS_PAGE;
+	return len;
+}
+
+static int copy_locked(struct ns_inode *n, const struct ns_copy *copy, const struct ns_who *who,
+		       uint64_t *copied)
+{
+	struct source src = { 0 };
+	uint64_t len = 0;
+	int err = source_open(n->ns, copy, &src);
+
+	if (!err)
+		err = inode_load_locked(n);
+	if (!err) {
+		len = shareable(copy, &src, n->row.size);
+		if (copy->off < src.size && (src.inlined || len < NS_PAGE))
+			err = -EXDEV;
+	}
+	if (!err && len)
+		err = share_locked(n, copy, who, &src, len);
+	if (!n->dirty && !n->gone.rev)
+		n->loaded = false;
+	mvcc_view_close(src.view);
+	if (!err)
+		*copied = len;
+	return err;
+}
+
+int ns_file_copy(const struct ns_copy *copy, const struct ns_who *who, uint64_t *copied)
+{
+	struct ns_inode *n = copy->to->inode;
+	uint64_t inos[2] = { n->ino, copy->from ? copy->from->inode->ino : n->ino };
+	struct lock_set locks;
+	int err;
+
+	if (copy->off > NS_SIZE_MAX || copy->len > NS_SIZE_MAX - copy->off)
+		return -EINVAL;
+	if (copy->to_off > NS_SIZE_MAX || copy->len > NS_SIZE_MAX - copy->to_off)
+		return -EFBIG;
+	if (copy->to_off % NS_PAGE || (copy->from && copy->from->inode == n))
+		return -EXDEV;
+	lock_set(n->ns, &locks, inos, 2);
+	err = copy_locked(n, copy, who, copied);
+	unlock_set(n->ns, &locks);
+	return err;
+}
+
+/* ---- holes ------------------------------------------------------------------------------------- */
 
 /* The first dirty data at or after `off`: true with its bounds. */
 static bool next_dirty(const struct ns_inode *n, uint64_t off, uint64_t *start, uint64_t *end)
@@ -1294,6 +1439,99 @@ static int commit_refused(struct ns_inode *n)
 	return -EIO;
 }
 
+/* ---- compare-and-swap -------------------------------------------------------------------------- */
+
+int ns_file_if(struct ns *ns, uint64_t ino, enum ns_compare what, uint64_t number)
+{
+	pthread_rwlock_t *lock = stripe_of(ns, ino);
+	struct ns_inode *n = inode_find(ns, ino);
+	int err = 0;
+
+	if (ns->live) {
+		if (n)
+			inode_put(n);
+		return -EOPNOTSUPP;
+	}
+	if (!n)
+		return -EINVAL;
+	pthread_rwlock_wrlock(lock);
+	if (!n->writers || n->gone.rev)
+		err = -EINVAL;
+	else if (n->writers > 1 && number != NS_IF_NEVER)
+		err = -EBUSY; /* two who each compared with the same would both find it */
+	if (!err) {
+		n->compare = what;
+		n->compare_n = number;
+		n->refused = n->refused && n->writers > 1;
+	}
+	pthread_rwlock_unlock(lock);
+	inode_put(n);
+	return err;
+}
+
+void ns_on_dropped(struct ns *ns, void (*fn)(void *arg, const struct ns_dropped *what), void *arg)
+{
+	pthread_mutex_lock(&ns->table_lock);
+	ns->dropped = fn;
+	ns->dropped_arg = arg;
+	pthread_mutex_unlock(&ns->table_lock);
+}
+
+/* What the inode's committed row has to compare; 0 when there is none. */
+static int compared(struct ns_inode *n, uint64_t *out)
+{
+	struct held_row held = { 0 };
+	struct mvcc_view *view;
+	int err = mvcc_view_open(n->ns->db, MVCC_REV_LATEST, &view);
+
+	*out = 0;
+	if (err)
+		return err;
+	err = src_row((struct ns_src){ .view = view }, n->ino, &held);
+	if (!err)
+		*out = n->compare == NS_IF_REV ? held.item.mod_rev : held.item.version;
+	held_row_release(&held);
+	mvcc_view_close(view);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* The change at hand must not happen. */
+static void drop_locked(struct ns_inode *n)
+{
+	struct ns_dropped what = { .ino = n->ino, .dir = n->row.parent, .name = slice_buf(&n->name) };
+
+	n->refused = true;
+	if (n->pending) {
+		inode_discard_locked(n);
+		what.gone = n->gone;
+	} else {
+		if (n->intent)
+			mvcc_intent_drop(n->ns->db, n->intent);
+		inode_clean_locked(n);
+	}
+	pthread_mutex_lock(&n->ns->table_lock);
+	if (n->ns->dropped)
+		n->ns->dropped(n->ns->dropped_arg, &what);
+	pthread_mutex_unlock(&n->ns->table_lock);
+}
+
+/* Compares, if there is something to; what does not compare is dropped, which is no error here: see refused_locked(). */
+static int compare_locked(struct ns_inode *n)
+{
+	uint64_t found;
+	int err = n->compare ? compared(n, &found) : 0;
+
+	if (!err && n->compare && found != n->compare_n)
+		drop_locked(n);
+	return err;
+}
+
+/* What whoever writes the file is told after a commit of it that went well. What was removed meanwhile has changed, too. */
+static int refused_locked(const struct ns_inode *n)
+{
+	return n->refused || (n->compare && n->gone.rev) ? -EBUSY : 0;
+}
+
 /* The change of an inode of the live tree becomes a revision. */
 static int commit_alone(struct ns_inode *n, mvcc_rev_t *rev)
 {
@@ -1306,6 +1544,7 @@ static int commit_alone(struct ns_inode *n, mvcc_rev_t *rev)
 		.message = message_of(n),
 	};
 	struct buf path = { 0 };
+	mvcc_rev_t made;
 	int err = commit_path(n, &path);
 
 	if (!err)
@@ -1316,12 +1555,16 @@ static int commit_alone(struct ns_inode *n, mvcc_rev_t *rev)
 		goto out;
 	story.op = n->pending ? "create" : n->op;
 	story.path = slice_buf(&path);
-	err = mvcc_txn_commit(n->txn, &story, MVCC_COMMIT_KEEP, rev);
+	err = mvcc_txn_commit(n->txn, &story, MVCC_COMMIT_KEEP, &made);
 	if (err == MVCC_ECONFLICT) {
 		n->txn = NULL;
 		err = commit_refused(n);
 	} else if (!err) {
 		n->txn = NULL;
+		if (n->compare)
+			n->compare_n = n->compare == NS_IF_REV ? made : n->compare_n + 1;
+		if (rev)
+			*rev = made;
 		inode_clean_locked(n);
 	}
 out:
@@ -1341,8 +1584,10 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 	if (!err && n->txn)
 		err = inode_notice_locked(n);
 	if (!err && !n->gone.rev)
+		err = compare_locked(n);
+	if (!err && n->dirty && !n->gone.rev)
 		err = content_commit(n);
-	if (err || n->gone.rev)
+	if (err || !n->dirty || n->gone.rev)
 		return err;
 	if (!n->ns->live)
 		return commit_alone(n, rev);
@@ -1454,7 +1699,9 @@ int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned
 	pthread_rwlock_wrlock(lock);
 	if (f->write)
 		inode_finish_locked(n, NULL);
-	if (ns->live && !n->loaded)
+	if (trunc && n->compare && n->dirty)
+		err = -EBUSY; /* it would empty what another has compared and is writing */
+	else if (ns->live && !n->loaded)
 		err = bound_validate(ns, ino);
 	if (!err && !n->loaded && gone.rev)
 		err = ns->live ? -ENOENT : inode_gone_locked(n, gone);
@@ -1490,8 +1737,8 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 {
 	struct lock_set locks;
 	struct held_row parent = { 0 };
-	struct ns_src src = { 0 };
 	struct buf access = { 0 }, none = { 0 };
+	struct ns_src src = { 0 };
 	struct ns_file *f = NULL;
 	struct ns_inode *n = NULL;
 	uint64_t ino = 0, other;
@@ -1622,14 +1869,20 @@ int ns_file_flush(struct ns_file *f)
 	int err = 0;
 
 	pthread_rwlock_wrlock(lock);
-	if (!n->dirty || n->gone.rev || !f->write)
+	if (!f->write)
 		goto out;
-	if (!n->has_data && (!n->txn || n->acl_only) && n->row.size == 0) {
-		if (!n->ns->live && (!n->intent || n->intent_stale))
+	err = refused_locked(n);
+	if (err || !n->dirty || n->gone.rev)
+		goto out;
+	if ((!n->has_data || n->compare) && (!n->txn || n->acl_only) && n->row.size == 0) {
+		err = compare_locked(n); /* a release has nobody to tell */
+		if (!err && n->dirty && !n->gone.rev && !n->ns->live && (!n->intent || n->intent_stale))
 			err = intent_put(n);
 	} else {
 		err = inode_commit_locked(n, NULL);
 	}
+	if (!err)
+		err = refused_locked(n);
 out:
 	pthread_rwlock_unlock(lock);
 	return err;
@@ -1643,6 +1896,8 @@ int ns_file_commit(struct ns_file *f, mvcc_rev_t *rev)
 
 	pthread_rwlock_wrlock(lock);
 	err = inode_commit_locked(n, NULL);
+	if (!err)
+		err = refused_locked(n);
 	pthread_rwlock_unlock(lock);
 	if (!err)
 		*rev = mvcc_current(n->ns->db);
@@ -1663,6 +1918,12 @@ int ns_file_close(struct ns_file *f)
 		err = inode_commit_locked(n, NULL);
 		if (err)
 			log_failure(n, err);
+		else if (f->write)
+			err = refused_locked(n);
+	}
+	if (n->writers == 0) {
+		n->compare = 0;
+		n->refused = false;
 	}
 	pthread_rwlock_unlock(lock);
 	inode_put(n);

@@ -85,6 +85,13 @@ int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, 
 int content_place(struct mvcc_txn *txn, uint64_t ino, uint64_t off, struct slice bytes, bool fresh,
 		  struct row_inode *row);
 
+/*
+ * Gives `ino` at `to` what `src` has as `from_ino` at `from`, `len` bytes: the extents share the blobs, and holes stay
+ * holes. No extent may be there yet.
+ */
+int content_share(struct mvcc_txn *txn, struct ns_src src, uint64_t from_ino, uint64_t from, uint64_t ino,
+		  uint64_t to, uint64_t len, struct row_inode *row);
+
 /* Gives a file the size `size` by cutting or by a hole, in `row` and in the extents. `content` backs the row's. */
 int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *content,
 		   uint64_t size);
@@ -146,6 +153,8 @@ struct ns_inode {
 	struct buf name, content; /* back row.name and row.content */
 	struct mvcc_item base;    /* header of the committed row: only mod_rev, create_rev, version are set */
 	struct mvcc_txn *txn;     /* its own; in a bound tree the tree's, unless it is gone */
+	struct mvcc_view
+		*lender; /* of a past revision whose blobs `txn` refers to: they stay until it commits */
 	uint64_t cut;
 	uint64_t stored_end;  /* no extent lies at or above it */
 	struct chunk *chunks; /* sorted by index */
@@ -154,6 +163,9 @@ struct ns_inode {
 	uint64_t intent;   /* 0: none */
 	bool intent_stale; /* the row has changed since */
 	_Atomic int64_t first_dirty_ms, last_write_ms;
+	enum ns_compare compare; /* 0: none; what a commit must find, and where ns_file_if() put it */
+	uint64_t compare_n;
+	bool refused;           /* it found another; until the last writer has closed */
 	uint32_t uid, gid, pid; /* who made it dirty */
 	char comm[32];
 	struct buf label; /* and for what: session, NUL, message, NUL; empty: neither */
@@ -188,6 +200,8 @@ struct ns {
 	struct ns_inode *dirty;
 	uint64_t ninodes, ndirty, npending;
 	bool stop;
+	void (*dropped)(void *arg, const struct ns_dropped *what); /* table_lock, as its `arg` */
+	void *dropped_arg;
 
 	_Atomic uint64_t dirty_pages;
 	pthread_t timer;
@@ -308,6 +322,7 @@ int expect_exists(struct mvcc_txn *txn, uint64_t ino); /* the inode's row */
 int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t ino, uint8_t type,
 	       mvcc_lease_t lease);
 int put_link(struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct slice name, mvcc_lease_t lease);
+int expect_exists(struct mvcc_txn *txn, uint64_t ino); /* the inode's row */
 
 /* ---- one change ------------------------------------------------------------------------------ */
 
@@ -343,7 +358,6 @@ int acl_of_new(struct ns_src src, uint64_t dir, uint32_t umask, uint32_t *mode, 
 
 /* The mode has become `mode`: so does the list, if there is one. `txn` has what `src` reads. */
 int acl_follow_mode(struct mvcc_txn *txn, struct ns_src src, uint64_t ino, uint32_t mode, mvcc_lease_t lease);
-
 /* ---- ns_bound.c: what is different in a tree that stands in one transaction -------------------- */
 
 /* Notes that a directory was touched, or that its times were set. */

@@ -221,6 +221,8 @@ static const struct {
 	{ "compact", answer_compact },
 	{ "retain", answer_retain },
 	{ "why", answer_why },
+	{ "del", answer_del },
+	{ "changes", answer_changes },
 	{ "progress", answer_progress },
 	{ "check", answer_check },
 	{ "backup", answer_backup },

@@ -58,9 +58,14 @@ extern const struct ctl_verb ctl_backup;
 extern const struct ctl_verb ctl_cat;
 extern const struct ctl_verb ctl_check;
 extern const struct ctl_verb ctl_compact;
+extern const struct ctl_verb ctl_del;
+extern const struct ctl_verb ctl_export;
+extern const struct ctl_verb ctl_get;
+extern const struct ctl_verb ctl_import;
 extern const struct ctl_verb ctl_lease;
 extern const struct ctl_verb ctl_log;
 extern const struct ctl_verb ctl_ls;
+extern const struct ctl_verb ctl_put;
 extern const struct ctl_verb ctl_restore_db;
 extern const struct ctl_verb ctl_retain;
 extern const struct ctl_verb ctl_run;
@@ -223,6 +228,9 @@ const char *ctl_group_name(uint32_t gid);
 
 /* A reader that has had enough ends the printing, and not the closing of the database. Call this first. */
 void ctl_outlive_reader(void);
+
+/* Is nobody reading any more what was written? */
+bool ctl_reader_gone(void);
 
 /* Writes out what was printed. False if nobody reads it any more, or it could not be written (then said). */
 bool ctl_flush(int *status);

@@ -158,6 +158,11 @@ static void on_sigpipe(int sig)
 	reader_gone = 1;
 }
 
+bool ctl_reader_gone(void)
+{
+	return reader_gone;
+}
+
 void ctl_outlive_reader(void)
 {
 	struct sigaction sa = { .sa_handler = on_sigpipe, .sa_flags = SA_RESTART };
