@@ -30,6 +30,7 @@ equal "nor in another transaction" "old" "$(cat @txn/u/f)"
 echo live >live
 refuses "what others do is not seen in it" "No such file" cat @txn/t/live
 equal "@txn lists what is open" "t u" "$(ls @txn | xargs)"
+equal "with its parent" ". .. t u" "$(ls -a @txn | xargs)"
 equal "and is in no listing itself" "d f g live" "$(ls -A | xargs)"
 equal "its numbers are its own" "" "$(comm -12 <(ls -i f d | awk '{print $1}' | sort) \
 	<(ls -i @txn/t/f @txn/t/d | awk '{print $1}' | sort))"
