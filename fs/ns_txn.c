@@ -120,8 +120,14 @@ void ns_txns_free(struct ns_txns *txns)
 {
 	if (!txns)
 		return;
-	while (txns->first)
-		ns_txn_abort(txns->first);
+	while (txns->first) {
+		struct ns_txn *t = txns->first;
+
+		txns->first = t->next;
+		mvcc_txn_abort(ns_bound_end(t->ns));
+		t->ended = true;
+		ns_txn_unref(t); /* the last hold, unless files were open when the mount was forced to end */
+	}
 	pthread_mutex_destroy(&txns->lock);
 	free(txns);
 }

@@ -518,7 +518,7 @@ static void test_an_unlinked_open_file_lives_on_in_its_transaction(void)
 	CU_ASSERT_EQUAL(create_path(ns, "fresh", &fresh), 0);
 	CU_ASSERT_EQUAL(ns_file_write(fresh, &me, 0, "fresh", 5), 0);
 	CU_ASSERT_EQUAL(ns_file_write(large, &me, 5, "XXX", 3), 0);
-	memcpy(bytes + 5, "XXX", 3);
+	memset(bytes + 5, 'X', 3);
 	CU_ASSERT_EQUAL(stat_path(ns, "large", &attr), 0);
 	CU_ASSERT_EQUAL(remove_path(ns, "small", false), 0);
 	CU_ASSERT_EQUAL(rename_path(ns, "fresh", "large", 0), 0);
@@ -532,7 +532,7 @@ static void test_an_unlinked_open_file_lives_on_in_its_transaction(void)
 	CU_ASSERT_EQUAL(attr.nlink, 0);
 	CU_ASSERT_EQUAL(attr.size, SIZE);
 	CU_ASSERT_EQUAL(ns_file_write(large, &me, SIZE / 2, "YYY", 3), 0);
-	memcpy(bytes + SIZE / 2, "YYY", 3);
+	memset(bytes + SIZE / 2, 'Y', 3);
 	CU_ASSERT_EQUAL(ns_file_flush(large), 0);
 	/* A failing commit keeps all of it; a commit has nothing of it. */
 	CU_ASSERT_EQUAL(ns_file_read(large, 0, got, SIZE), SIZE);
