@@ -15,16 +15,20 @@ struct extent_at {
 	struct row_extent ext;
 };
 
-static int put_extent(struct mvcc_txn *txn, uint64_t ino, uint64_t start, const struct row_extent *ext)
+static int put_extent(struct mvcc_txn *txn, uint64_t ino, uint64_t start, const struct row_extent *ext,
+		      mvcc_lease_t lease)
 {
+	struct mvcc_put put = { .blobs = &ext->blob, .nblobs = 1, .lease = lease };
 	struct buf key = { 0 }, value = { 0 };
 	int err;
 
 	err = row_extent_key(&key, ino, start);
 	if (!err)
 		err = row_extent_encode(&value, ext);
+	put.key = slice_buf(&key);
+	put.value = slice_buf(&value);
 	if (!err)
-		err = mvcc_txn_put(txn, slice_buf(&key), slice_buf(&value), &ext->blob, 1);
+		err = mvcc_txn_put_with(txn, &put);
 	buf_release(&key);
 	buf_release(&value);
 	return err;
@@ -74,7 +78,7 @@ static int collect(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t t
 
 /* Takes [from, to) out of one extent: what is left are a head, a tail, both or nothing. */
 static int cut_one(struct mvcc_txn *txn, uint64_t ino, const struct extent_at *at, uint64_t from, uint64_t to,
-		   uint64_t *alloc)
+		   struct row_inode *row)
 {
 	uint64_t end = at->start + at->ext.len;
 	uint64_t removed = (to < end ? to : end) - (from > at->start ? from : at->start);
@@ -84,20 +88,20 @@ static int cut_one(struct mvcc_txn *txn, uint64_t ino, const struct extent_at *a
 	if (end > to) {
 		part.off = at->ext.off + (to - at->start);
 		part.len = end - to;
-		err = put_extent(txn, ino, to, &part);
+		err = put_extent(txn, ino, to, &part, row->lease);
 	}
 	if (!err && at->start < from) {
 		part.off = at->ext.off;
 		part.len = from - at->start;
-		err = put_extent(txn, ino, at->start, &part);
+		err = put_extent(txn, ino, at->start, &part, row->lease);
 	} else if (!err) {
 		err = del_extent(txn, ino, at->start);
 	}
-	*alloc -= removed < *alloc ? removed : *alloc;
+	row->alloc -= removed < row->alloc ? removed : row->alloc;
 	return err;
 }
 
-int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, uint64_t *alloc)
+int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, struct row_inode *row)
 {
 	struct extent_at *at = calloc(BATCH, sizeof(*at));
 	int n = BATCH, err = 0;
@@ -109,7 +113,7 @@ int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, 
 		if (n < 0)
 			err = n;
 		for (int i = 0; !err && i < n; i++)
-			err = cut_one(txn, ino, &at[i], from, to, alloc);
+			err = cut_one(txn, ino, &at[i], from, to, row);
 		if (n > 0)
 			from = at[n - 1].start + at[n - 1].ext.len;
 	}
@@ -118,19 +122,73 @@ int content_cut(struct mvcc_txn *txn, uint64_t ino, uint64_t from, uint64_t to, 
 }
 
 int content_place(struct mvcc_txn *txn, uint64_t ino, uint64_t off, struct slice bytes, bool fresh,
-		  uint64_t *alloc)
+		  struct row_inode *row)
 {
 	struct row_extent ext = { .len = bytes.len };
 	int err = 0;
 
 	if (!fresh)
-		err = content_cut(txn, ino, off, off + bytes.len, alloc);
+		err = content_cut(txn, ino, off, off + bytes.len, row);
 	if (!err)
 		err = mvcc_txn_stage_blob(txn, bytes, &ext.blob);
 	if (!err)
-		err = put_extent(txn, ino, off, &ext);
+		err = put_extent(txn, ino, off, &ext, row->lease);
 	if (!err)
-		*alloc += bytes.len;
+		row->alloc += bytes.len;
+	return err;
+}
+
+/* One extent of another file, cut to [from, from + len), as extents of this one: they keep to its grid. */
+static int share_one(struct mvcc_txn *txn, const struct extent_at *at, uint64_t from, uint64_t ino,
+		     uint64_t to, uint64_t len, struct row_inode *row)
+{
+	uint64_t pos = at->start > from ? at->start : from;
+	uint64_t end = at->start + at->ext.len < from + len ? at->start + at->ext.len : from + len;
+	int err = 0;
+
+	while (!err && pos < end) {
+		uint64_t place = to + (pos - from), room = NS_EXTENT_MAX - place % NS_EXTENT_MAX;
+		struct row_extent part = {
+			.blob = at->ext.blob,
+			.off = at->ext.off + (pos - at->start),
+			.len = end - pos < room ? end - pos : room,
+		};
+
+		err = put_extent(txn, ino, place, &part, row->lease);
+		if (!err)
+			row->alloc += part.len;
+		pos += part.len;
+	}
+	return err;
+}
+
+int content_share(struct mvcc_txn *txn, struct ns_src src, uint64_t from_ino, uint64_t from, uint64_t ino,
+		  uint64_t to, uint64_t len, struct row_inode *row)
+{
+	struct buf start = { 0 }, end = { 0 };
+	const struct mvcc_item *item;
+	struct mvcc_cursor *c = NULL;
+	struct extent_at at = { 0 };
+	struct row_key k = { 0 };
+	struct slice key;
+	int err;
+
+	err = row_extent_key(&start, from_ino, from < NS_EXTENT_MAX ? 0 : from - NS_EXTENT_MAX + 1);
+	if (!err)
+		err = row_extent_key(&end, from_ino, from + len);
+	if (!err)
+		err = src_cursor(src, slice_buf(&start), slice_buf(&end), &c);
+	while (!err && (err = mvcc_cursor_next(c, &key, &item)) > 0) {
+		err = row_key_decode(key, &k);
+		if (!err)
+			err = row_extent_decode(item, &at.ext);
+		at.start = k.start;
+		if (!err)
+			err = share_one(txn, &at, from, ino, to, len, row);
+	}
+	mvcc_cursor_close(c);
+	buf_release(&start);
+	buf_release(&end);
 	return err;
 }
 
@@ -148,10 +206,10 @@ int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, st
 		row->inlined = false;
 		row->alloc = 0;
 		if (content->len)
-			err = content_place(txn, ino, 0, slice_buf(content), true, &row->alloc);
+			err = content_place(txn, ino, 0, slice_buf(content), true, row);
 		buf_clear(content);
 	} else if (size < row->size) {
-		err = content_cut(txn, ino, size, NS_SIZE_MAX, &row->alloc);
+		err = content_cut(txn, ino, size, NS_SIZE_MAX, row);
 		row->inlined = size == 0;
 	}
 	row->content = slice_buf(content);

@@ -27,6 +27,7 @@ struct row_inode {
 	uint64_t parent;      /* directory of the first link; the root's is the root */
 	struct slice name;    /* name of the first link; empty for the root. Borrowed */
 	struct slice content; /* of a small file, or the target of a symlink. Borrowed */
+	mvcc_lease_t lease;   /* of the record, not in its value: whoever reads the record sets it */
 };
 
 struct row_extent {

@@ -7,20 +7,36 @@
 
 #include "fs/ns.h"
 
-#define PAST_LISTED 100 /* revisions that `ls D/@rev` shows */
+#define PAST_LISTED 100 /* revisions that `ls D/@rev` shows by number */
+#define PAST_HOURS 24   /* and by time: the newest of each of so many hours that have any, */
+#define PAST_DAYS 31    /* and of so many days */
 
 /*
- * As a name under @rev: the revision that `expr` means (query_rev()). `*moving` says that it may mean
+ * As a name under @rev: the revision that `expr` means (expr_rev()). `*moving` says that it may mean
  * another one later. -ENOENT for what is no expression or lies in the future, MVCC_ECOMPACTED below
  * the floor.
  */
 int past_resolve(struct mvcc *db, struct slice expr, mvcc_rev_t *rev, bool *moving);
 
+/* A name that a listing shows, and the revision it means. */
+struct past_name {
+	char text[NS_NAME_MAX + 1];
+	mvcc_rev_t rev;
+};
+
+struct past_names {
+	struct past_name *names;
+	size_t n, cap;
+};
+
 /*
- * The newest revisions, at most PAST_LISTED, in which a directory stood at `path`, newest first.
- * `out` has PAST_LISTED places; `*n` gets how many are used.
+ * What `ls D/@rev` shows where D is at `path`, of the revisions in which a directory stood there: the tags;
+ * the newest revisions by number, at most PAST_LISTED; and, as Samba wants its snapshots named,
+ * "@GMT-..." for the time of each pin and the newest revision of each of the last hours and days (of UTC).
+ * Each name means, by past_resolve(), the revision beside it. Release with past_names_release().
  */
-int past_list(struct mvcc *db, struct slice path, mvcc_rev_t *out, unsigned *n);
+int past_list(struct mvcc *db, struct slice path, struct past_names *out);
+void past_names_release(struct past_names *names);
 
 /* Who asks: `groups` are the supplementary ones. */
 struct past_who {
@@ -35,5 +51,13 @@ struct past_who {
  * 0 or -EACCES.
  */
 int past_may_read(struct ns *ns, struct mvcc_view *view, uint64_t ino, const struct past_who *who);
+
+/*
+ * May `who` know what revision `rev` changed at `path`? If every directory above it may be searched, of those that stood
+ * there just before that revision, after it, and stand there today. Where that cannot be told any more, no. 0 or -EACCES,
+ * or what reading says.
+ */
+int past_may_know(struct ns *ns, struct mvcc *db, mvcc_rev_t rev, struct slice path,
+		  const struct past_who *who);
 
 #endif

@@ -15,8 +15,27 @@
  * newest first, at most `limit` (QUERY_LIMIT_MAX, which is the default). A revision is a number or text
  * as query_rev() reads it. `path`, or `path_b64`, leaves only revisions whose story names that path or
  * one below it. Where there may be more, the reply has "next": ask again with that as `to`, and with the
- * reply's `from`, as "head" may have moved. A page may be empty and have a next, since one request looks
+ * reply's `from`, as "head" may have moved. Further members leave only what matches all of them: `uid`, `comm`, `op`
+ * and `session` as in the story, and `since_ns` and `until_ns`, times that are included. A page may be empty and have a next, since one request looks
  * at QUERY_SCAN_MAX revisions at most. So neither side needs memory for more than a page.
+ *
+ *	tag {name, rev}  untag {name}  retag {name, to}    the tag, with its revision and times; a name may be name_b64
+ *	tags {after}                     "tags", a page of them; where there are more, "next": ask again with that as `after`
+ *	compact {rev | keep, wait, dry_run}        the floor as it "was" and is; how many "tagged" ones lie between
+ *	retain {keep_all_s, keep_revs, hourly ... yearly, free_bytes, off, dry_run}          the policy, as in mvcc/keep.h
+ *	why {rev}                        what keeps it
+ *	lease {id}  lease_grant {ttl_ms, id}  lease_keepalive {id}  lease_revoke {id}  lease_attach {id, path}
+ *	lease_detach {path}              the lease, with its "files" and the first of their "paths"
+ *	leases {after}                   "leases", paged as tags are
+ *	check                            "problems", and the first of them "told"
+ *	backup {dir}                     the newest "rev" in it
+ *	progress {task}                  of a request that has that number as its "task": is it "running", at "what", "done"
+ *
+ * One that makes a revision takes its labels, "session" and "message".
+ * `watch` lists what was changed from revision `from` on (default: from the next one; a number may be still to come), oldest
+ * first, one path after the other (ns_watch.h), at most `limit`; `path` as above. The reply has "changes", and the "from"
+ * and "skip" to go on with; "more" says that asking at once gives more. So nothing is kept between requests;
+ * when to ask again is told by @watch.
  */
 #ifndef FS_QUERY_H
 #define FS_QUERY_H
@@ -33,7 +52,7 @@ struct ns;
 /* Who is asked, and who asks. Everything is borrowed. */
 struct query_env {
 	struct mvcc *db;
-	struct ns *ns; /* NULL when not mounted */
+	struct ns *ns;
 	const char *db_path;
 	const char *mountpoint; /* NULL when not mounted */
 	const char *revname;    /* what @rev is called there; NULL when there is none */
@@ -42,8 +61,15 @@ struct query_env {
 	uint64_t parked;        /* mounted: requests put aside, since the mount, as the ring was full */
 	unsigned pid;           /* of the process that has the database open */
 	uid_t uid;              /* who asks */
-	uid_t owner;            /* of the mount: besides root, the only one who may */
-	/* Called after a revision made here, which the kernel knows nothing of, and before the reply. NULL: nobody need know. */
+	gid_t gid;
+	unsigned asker;   /* its pid */
+	const char *comm; /* the asker's program; may be NULL */
+	uid_t owner;      /* of the mount: besides root, the only one who may */
+
+	/*
+	 * Called after a request made a revision without the kernel knowing of it, before the reply, with no
+	 * lock held. NULL when not mounted.
+	 */
 	void (*changed)(void *arg, mvcc_rev_t rev);
 	void *changed_arg;
 };
@@ -55,9 +81,7 @@ struct query_env {
 int query_answer(const struct query_env *env, struct slice request, struct buf *reply);
 
 /*
- * The revision that `expr` means: a number, "head" (the newest) or "head~3" (so many before it).
- * Returns 0, -EINVAL when it is no such thing, -ENOENT when it counts to before revision 1,
- * MVCC_EFUTURE, or MVCC_ECOMPACTED.
+ * The revision that `expr` means now: expr_rev(), by the clock on the wall.
  */
 int query_rev(struct mvcc *db, struct slice expr, mvcc_rev_t *out);
 

@@ -127,6 +127,14 @@ struct mvcc_policy {
 MVCC_API int mvcc_policy_set(struct mvcc *db, const struct mvcc_policy *policy);
 MVCC_API void mvcc_policy_get(struct mvcc *db, struct mvcc_policy *out);
 
+/* What a policy would do by itself right now, if it were set. Space that other programs free or take is not foreseen. */
+struct mvcc_policy_step {
+	mvcc_rev_t floor;    /* where the floor would come to lie; as it is, if nothing would go */
+	uint64_t pins_made;  /* revisions below it that would stay, by new automatic pins */
+	uint64_t pins_taken; /* automatic pins that would go */
+};
+MVCC_API int mvcc_policy_try(struct mvcc *db, const struct mvcc_policy *policy, struct mvcc_policy_step *out);
+
 /*
  * Does what is due by the clock, now, in the calling thread: the policy's step, then expired leases, then
  * all pending work of compaction. The background thread does the same by itself unless the store was opened

@@ -268,7 +268,10 @@ MVCC_API int mvcc_txn_peek_cursor_open(struct mvcc_txn *txn, struct slice start,
 MVCC_API int mvcc_txn_range(struct mvcc_txn *txn, struct slice start, struct slice end,
 			    const struct mvcc_range_opt *opt, struct mvcc_rows *out);
 
-/* Guards, judged at commit: MVCC_ECONFLICT if then they do not hold. */
+/*
+ * Guards, judged at commit: MVCC_ECONFLICT if then they do not hold. "exists" of a key that the transaction has put
+ * holds; of one that it puts later, the guard is about what others leave there.
+ */
 MVCC_API int mvcc_txn_expect_exists(struct mvcc_txn *txn, struct slice key);
 MVCC_API int mvcc_txn_expect_empty(struct mvcc_txn *txn, struct slice start, struct slice end);
 

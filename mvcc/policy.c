@@ -202,35 +202,82 @@ static int carry_out(struct look *l, const struct retain_plan *plan, bool full)
 	return err ? err : drop_pins(l, plan, full);
 }
 
+static bool is_active(const struct mvcc_policy *policy)
+{
+	return policy->keep_all_s || policy->keep_revs || policy->free_bytes;
+}
+
+/* What the policy asks for now. Before anything is done, `look` says how the store stands. */
+static int plan_locked(struct mvcc *db, const struct mvcc_policy *policy, mvcc_rev_t floor, struct look *l,
+		       struct retain_plan *plan, bool *full)
+{
+	struct retain_state state = {
+		.now_ns = wall_ns(db), .at = look_at, .time_of = look_time_of, .arg = l
+	};
+	int err;
+
+	l->db = db;
+	l->floor = state.floor = floor;
+	l->current = state.current = atomic_load(&db->current);
+	err = drain_to_rev(db, l->current);
+	if (!err)
+		err = look_pins(l);
+	state.pins = l->revs;
+	state.npins = l->n;
+	state.full = *full = policy->free_bytes && space_free(db) < policy->free_bytes;
+	return err ? err : retain_plan(policy, &state, plan);
+}
+
 static int step_locked(struct mvcc *db, const struct mvcc_policy *policy, int64_t *due_ns)
 {
-	struct look l = { .db = db };
-	struct mvcc_view *hold;
 	struct retain_plan plan = { 0 };
-	struct retain_state state = {
-		.now_ns = wall_ns(db), .at = look_at, .time_of = look_time_of, .arg = &l
-	};
+	struct look l = { 0 };
+	struct mvcc_view *hold;
+	bool full;
 	int err = view_open_floor(db, &hold); /* so that the log from there on stays */
 
 	if (err)
 		return err;
-	l.floor = state.floor = mvcc_view_rev(hold);
-	l.current = state.current = atomic_load(&db->current);
-	err = drain_to_rev(db, l.current);
+	err = plan_locked(db, policy, mvcc_view_rev(hold), &l, &plan, &full);
 	if (!err)
-		err = look_pins(&l);
-	state.pins = l.revs;
-	state.npins = l.n;
-	state.full = policy->free_bytes && space_free(db) < policy->free_bytes;
-	if (!err)
-		err = retain_plan(policy, &state, &plan);
-	if (!err)
-		err = carry_out(&l, &plan, state.full);
+		err = carry_out(&l, &plan, full);
 	if (!err)
 		*due_ns = plan.due_ns;
 	mvcc_view_close(hold);
 	retain_plan_release(&plan);
 	look_release(&l);
+	return err;
+}
+
+static int try_locked(struct mvcc *db, const struct mvcc_policy *policy, struct mvcc_policy_step *out)
+{
+	struct retain_plan plan = { 0 };
+	struct look l = { 0 };
+	struct mvcc_view *hold;
+	bool full;
+	int err = view_open_floor(db, &hold);
+
+	if (err)
+		return err;
+	*out = (struct mvcc_policy_step){ .floor = mvcc_view_rev(hold) };
+	if (is_active(policy)) {
+		err = plan_locked(db, policy, mvcc_view_rev(hold), &l, &plan, &full);
+		if (!err)
+			*out = (struct mvcc_policy_step){ plan.floor, plan.nadd, plan.ndrop };
+	}
+	mvcc_view_close(hold);
+	retain_plan_release(&plan);
+	look_release(&l);
+	return err;
+}
+
+int mvcc_policy_try(struct mvcc *db, const struct mvcc_policy *policy, struct mvcc_policy_step *out)
+{
+	int err;
+
+	pthread_mutex_lock(&db->step_lock);
+	err = try_locked(db, policy, out);
+	pthread_mutex_unlock(&db->step_lock);
 	return err;
 }
 
@@ -241,7 +288,7 @@ int retain_step(struct mvcc *db, int64_t *due_ns)
 
 	pthread_mutex_lock(&db->step_lock);
 	mvcc_policy_get(db, &policy);
-	if (policy.keep_all_s || policy.keep_revs || policy.free_bytes)
+	if (is_active(&policy))
 		err = step_locked(db, &policy, due_ns);
 	else
 		*due_ns = INT64_MAX;

@@ -561,7 +561,7 @@ static void test_any_call_may_fail_and_the_process_die_at_any(void)
 		if (power && plan.mode != FAULT_CRASH)
 			continue;
 		do
-			plan.at++;
+			plan.at += power ? 3 : 1;
 		while (purge_with_fault(plan, power) && CU_get_number_of_failures() == before);
 		if (CU_get_number_of_failures() != before)
 			fprintf(stderr, "\nplan %u, call %u\n", i, (unsigned)plan.at);

@@ -2,25 +2,12 @@
 #include "fs/query.h"
 
 #include "fs/json_bytes.h"
-#include "tests/store_fixture.h"
+#include "tests/query_fixture.h"
 #include "tests/unit.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
-
-static struct fixture *fx;
-
-static void open_store(void)
-{
-	fx = fixture_open();
-}
-
-static void close_store(void)
-{
-	fixture_close(fx);
-	fx = NULL;
-}
 
 /* One revision with a story; its key is `key`. */
 static mvcc_rev_t commit_story(const char *key, const char *op, struct slice path, struct slice path2)
@@ -28,7 +15,7 @@ static mvcc_rev_t commit_story(const char *key, const char *op, struct slice pat
 	struct mvcc_story story = {
 		.uid = 1000, .gid = 100, .pid = 42, .comm = "vi", .op = op, .path = path, .path2 = path2
 	};
-	struct mvcc_txn *txn = begin(fx->db);
+	struct mvcc_txn *txn = begin(qf->fx->db);
 	mvcc_rev_t rev = 0;
 
 	txn_put(txn, key, "value");
@@ -39,71 +26,6 @@ static mvcc_rev_t commit_story(const char *key, const char *op, struct slice pat
 static mvcc_rev_t commit_path(const char *path)
 {
 	return commit_story("k", "write", slice_str(path), slice_of(NULL, 0));
-}
-
-static struct query_env env_of(uid_t uid)
-{
-	return (struct query_env){
-		.db = fx->db,
-		.db_path = fx->dir,
-		.started_ns = 1000000000,
-		.pid = 7,
-		.uid = uid,
-		.owner = 1000,
-	};
-}
-
-/* The reply to `request`; asserts that it is one JSON object on one line. */
-static struct json_object *ask_as(uid_t uid, const char *request)
-{
-	struct query_env env = env_of(uid);
-	struct json_object *o = NULL;
-	struct buf reply = { 0 };
-
-	CU_ASSERT_EQUAL_FATAL(query_answer(&env, slice_str(request), &reply), 0);
-	CU_ASSERT_PTR_EQUAL(memchr(reply.data, '\n', reply.len), reply.data + reply.len - 1);
-	CU_ASSERT_EQUAL(json_parse(slice_buf(&reply), &o), 0);
-	buf_release(&reply);
-	return o;
-}
-
-static struct json_object *ask(const char *request)
-{
-	return ask_as(0, request);
-}
-
-static uint64_t number(struct json_object *o, const char *key)
-{
-	struct json_object *member;
-
-	CU_ASSERT_TRUE(json_object_object_get_ex(o, key, &member));
-	return json_object_get_uint64(member);
-}
-
-static const char *text(struct json_object *o, const char *key)
-{
-	struct json_object *member;
-
-	return json_object_object_get_ex(o, key, &member) ? json_object_get_string(member) : "(none)";
-}
-
-static bool is_ok(struct json_object *o)
-{
-	struct json_object *member;
-
-	return json_object_object_get_ex(o, "ok", &member) && json_object_get_boolean(member);
-}
-
-/* Asserts that `request` is refused with this errno and exit status, and a sentence. */
-static void assert_refused(uid_t uid, const char *request, const char *name, int status)
-{
-	struct json_object *o = ask_as(uid, request);
-
-	CU_ASSERT_FALSE(is_ok(o));
-	CU_ASSERT_STRING_EQUAL(text(o, "errno"), name);
-	CU_ASSERT_EQUAL(number(o, "exit"), (uint64_t)status);
-	CU_ASSERT(strlen(text(o, "error")) > 8);
-	json_object_put(o);
 }
 
 /* The revisions of a log reply as "5 4 3", with " next 2" when there is more. */
@@ -130,7 +52,7 @@ static void assert_revs(const char *request, const char *expected)
 
 static void test_status_tells_revisions_and_process(void)
 {
-	struct json_object *o;
+	struct json_object *o, *times;
 
 	commit_path("/a");
 	commit_path("/b");
@@ -140,9 +62,14 @@ static void test_status_tells_revisions_and_process(void)
 	CU_ASSERT_EQUAL(number(o, "floor"), 1);
 	CU_ASSERT(number(o, "commits") >= 2);
 	CU_ASSERT_EQUAL(number(o, "pid"), 7);
-	CU_ASSERT_STRING_EQUAL(text(o, "db"), fx->dir);
-	CU_ASSERT_STRING_EQUAL(text(o, "mounted"), "false");
-	CU_ASSERT_FALSE(json_object_object_get_ex(o, "open_inodes", NULL));
+	CU_ASSERT_STRING_EQUAL(text(o, "db"), qf->fx->dir);
+	CU_ASSERT_FALSE(flag(o, "mounted"));
+	CU_ASSERT_EQUAL(number(o, "open_inodes"), 0);
+	CU_ASSERT(number(o, "tags") == 0 && number(o, "leases") == 0 && number(o, "watches") == 0);
+	CU_ASSERT_TRUE_FATAL(json_object_object_get_ex(o, "commit", &times));
+	CU_ASSERT(number(times, "count") >= 2);
+	CU_ASSERT(number(times, "p50_ns") > 0 && number(times, "p50_ns") <= number(times, "p99_ns"));
+	CU_ASSERT(number(times, "mean_ns") <= number(times, "max_ns"));
 	json_object_put(o);
 }
 
@@ -249,7 +176,7 @@ static void test_a_revision_is_a_number_or_counted_from_head(void)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		mvcc_rev_t rev = 0;
 
-		CU_ASSERT_EQUAL(query_rev(fx->db, slice_str(cases[i].expr), &rev), cases[i].err);
+		CU_ASSERT_EQUAL(query_rev(qf->fx->db, slice_str(cases[i].expr), &rev), cases[i].err);
 		CU_ASSERT_EQUAL(rev, cases[i].rev);
 	}
 }
@@ -381,9 +308,87 @@ static void test_a_rare_path_is_found_far_back(void)
 	assert_revs("{\"verb\":\"log\",\"path\":\"/rare\",\"limit\":1}", "1003 next 2");
 }
 
+/* A revision that differs from commit_path()'s in all that is filtered by. */
+static mvcc_rev_t commit_other(const char *path)
+{
+	const struct mvcc_story story = {
+		.uid = 7, .comm = "ed", .op = "rename", .path = slice_str(path), .session = "night"
+	};
+	struct mvcc_txn *txn = begin(qf->fx->db);
+	mvcc_rev_t rev = 0;
+
+	txn_put(txn, "k", "value");
+	CU_ASSERT_EQUAL(mvcc_txn_commit(txn, &story, MVCC_COMMIT_WAIT, &rev), 0);
+	return rev;
+}
+
+static void test_filters_leave_what_matches_all_of_them(void)
+{
+	commit_path("/a");  /* 2 */
+	commit_other("/a"); /* 3 */
+	commit_path("/b");  /* 4 */
+	commit_other("/b"); /* 5 */
+	assert_revs("{\"verb\":\"log\",\"uid\":7}", "5 3");
+	assert_revs("{\"verb\":\"log\",\"uid\":1000}", "4 2");
+	assert_revs("{\"verb\":\"log\",\"comm\":\"ed\"}", "5 3");
+	assert_revs("{\"verb\":\"log\",\"op\":\"write\"}", "4 2");
+	assert_revs("{\"verb\":\"log\",\"session\":\"night\"}", "5 3");
+	assert_revs("{\"verb\":\"log\",\"session\":\"nigh\"}", "");
+	assert_revs("{\"verb\":\"log\",\"session\":\"night\",\"path\":\"/a\"}", "3");
+	assert_revs("{\"verb\":\"log\",\"uid\":7,\"op\":\"write\"}", "");
+	assert_revs("{\"verb\":\"log\",\"uid\":7,\"to\":4}", "3");
+	assert_revs("{\"verb\":\"log\",\"comm\":\"vi\",\"limit\":1}", "4 next 2");
+	assert_refused(0, "{\"verb\":\"log\",\"uid\":\"root\"}", "EINVAL", 2);
+	assert_refused(0, "{\"verb\":\"log\",\"uid\":-1}", "EINVAL", 2);
+	assert_refused(0, "{\"verb\":\"log\",\"since_ns\":\"now\"}", "EINVAL", 2);
+}
+
+/* When a revision was committed, which the log knows. */
+static int64_t time_of(mvcc_rev_t rev)
+{
+	const struct mvcc_entry *e;
+	struct mvcc_log *log;
+	int64_t time_ns = 0;
+
+	CU_ASSERT_EQUAL_FATAL(mvcc_log_open(qf->fx->db, rev, rev, &log), 0);
+	if (mvcc_log_next(log, &e) == 1)
+		time_ns = e->time_ns;
+	mvcc_log_close(log);
+	return time_ns;
+}
+
+static void assert_revs_between(int64_t since_ns, int64_t until_ns, const char *expected)
+{
+	char request[256];
+
+	snprintf(request, sizeof(request),
+		 "{\"verb\":\"log\",\"since_ns\":%" PRId64 ",\"until_ns\":%" PRId64 "}", since_ns, until_ns);
+	assert_revs(request, expected);
+}
+
+static void test_times_are_bounds_that_are_included(void)
+{
+	int64_t second, third;
+
+	commit_path("/a");
+	while (ns_time_ns() <= time_of(2)) /* revisions may have one time; these must not */
+		;
+	commit_path("/b");
+	second = time_of(2);
+	third = time_of(3);
+	CU_ASSERT(third > second);
+	assert_revs_between(second, third, "3 2");
+	assert_revs_between(second + 1, third, "3");
+	assert_revs_between(second, third - 1, "2");
+	assert_revs_between(third + 1, INT64_MAX, "");
+	assert_revs_between(0, second, "2 1");
+	assert_revs_between(0, 5, "");
+	assert_revs_between(INT64_MIN, INT64_MAX, "3 2 1");
+}
+
 static void test_a_reply_stays_near_its_bound(void)
 {
-	struct query_env env = env_of(0);
+	struct query_env env = qf->env;
 	struct buf reply = { 0 };
 	char *path = malloc(4096);
 	struct json_object *o = NULL;
@@ -514,6 +519,8 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_full_last_page_has_no_next),
 	UNIT_TEST(test_a_path_means_itself_and_what_lies_below),
 	UNIT_TEST(test_a_rare_path_is_found_far_back),
+	UNIT_TEST(test_filters_leave_what_matches_all_of_them),
+	UNIT_TEST(test_times_are_bounds_that_are_included),
 	UNIT_TEST(test_a_reply_stays_near_its_bound),
 	UNIT_TEST(test_any_bytes_come_through_json_unchanged),
 	CU_TEST_INFO_NULL,
@@ -529,7 +536,7 @@ static CU_TestInfo byte_tests[] = {
 int main(int argc, char **argv)
 {
 	CU_SuiteInfo suites[] = {
-		UNIT_SUITE("query", open_store, close_store, tests),
+		UNIT_SUITE("query", query_open, query_close, tests),
 		UNIT_SUITE("json", NULL, NULL, byte_tests),
 		CU_SUITE_INFO_NULL,
 	};

@@ -655,6 +655,30 @@ static void test_a_step_pins_compacts_and_unpins(void)
 	fixture_close(fx);
 }
 
+static void test_a_policy_that_is_tried_changes_nothing(void)
+{
+	struct fixture *fx = store_at("2024-02-27 00:00:00");
+	struct mvcc_policy policy = { .keep_all_s = 7200, .daily = 2 }, none = { 0 };
+	struct mvcc_policy_step would;
+
+	commits(fx, 60, HOUR);
+	CU_ASSERT_EQUAL(mvcc_policy_try(fx->db, &policy, &would), 0);
+	CU_ASSERT(would.floor == 59 && would.pins_made == 2 && would.pins_taken == 0);
+	CU_ASSERT_EQUAL(mvcc_floor(fx->db), MVCC_REV_FIRST);
+	assert_names(fx, "");
+	CU_ASSERT_EQUAL(mvcc_policy_set(fx->db, &policy), 0);
+	step_store(fx);
+	CU_ASSERT_EQUAL(mvcc_floor(fx->db), 59);
+	CU_ASSERT_EQUAL(mvcc_policy_try(fx->db, &policy, &would), 0);
+	CU_ASSERT(would.floor == 59 && would.pins_made == 0 && would.pins_taken == 0);
+	policy.daily = 1;
+	CU_ASSERT_EQUAL(mvcc_policy_try(fx->db, &policy, &would), 0);
+	CU_ASSERT(would.floor == 59 && would.pins_made == 0 && would.pins_taken == 1);
+	CU_ASSERT_EQUAL(mvcc_policy_try(fx->db, &none, &would), 0);
+	CU_ASSERT(would.floor == 59 && would.pins_made == 0 && would.pins_taken == 0);
+	fixture_close(fx);
+}
+
 static void test_upkeep_does_all_that_is_due(void)
 {
 	struct fixture *fx = store_at("2024-02-27 00:00:00");
@@ -902,6 +926,7 @@ static void on_rocks(void)
 static CU_TestInfo store_tests[] = {
 	UNIT_TEST(test_a_policy_is_kept_with_the_store),
 	UNIT_TEST(test_a_step_pins_compacts_and_unpins),
+	UNIT_TEST(test_a_policy_that_is_tried_changes_nothing),
 	UNIT_TEST(test_upkeep_does_all_that_is_due),
 	UNIT_TEST(test_the_keeper_follows_policy_and_clock_by_itself),
 	UNIT_TEST(test_a_taken_name_is_no_obstacle),

@@ -287,6 +287,26 @@ static void test_expect_exists_is_judged_at_commit(void)
 	fixture_close(fx);
 }
 
+static void test_a_guard_before_the_put_is_about_what_others_do(void)
+{
+	struct fixture *fx = fixture_open();
+	struct mvcc_txn *txn;
+
+	put(fx->db, "k", "1");
+	txn = begin(fx->db);
+	CU_ASSERT_EQUAL(mvcc_txn_expect_exists(txn, str("k")), 0);
+	txn_put(txn, "k", "mine");
+	put(fx->db, "k", "2"); /* only written, not read: the later one wins */
+	commit(txn);
+	txn = begin(fx->db);
+	CU_ASSERT_EQUAL(mvcc_txn_expect_exists(txn, str("k")), 0);
+	txn_put(txn, "k", "mine again");
+	del(fx->db, "k");
+	CU_ASSERT_EQUAL(commit_err(txn), MVCC_ECONFLICT);
+	assert_absent_at(fx->db, MVCC_REV_LATEST, "k");
+	fixture_close(fx);
+}
+
 static void test_expect_empty_is_judged_at_commit(void)
 {
 	struct fixture *fx = fixture_open();
@@ -1047,6 +1067,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_walked_range_admits_no_phantoms),
 	UNIT_TEST(test_an_empty_walked_range_admits_no_phantoms),
 	UNIT_TEST(test_expect_exists_is_judged_at_commit),
+	UNIT_TEST(test_a_guard_before_the_put_is_about_what_others_do),
 	UNIT_TEST(test_expect_empty_is_judged_at_commit),
 	UNIT_TEST(test_a_directory_is_never_removed_under_a_new_child),
 	UNIT_TEST(test_updates_are_applied_to_what_is_there_at_commit),

@@ -25,6 +25,7 @@ enum {
 };
 
 struct json_object;
+struct ns;
 
 /* The database in question, and how the verb is to behave. All zero at first. */
 struct ctl {
@@ -32,6 +33,8 @@ struct ctl {
 	const char *db_arg;    /* --db */
 	bool json;             /* --json */
 	bool nul;              /* -z */
+	const char *session;   /* --session, --message: of the revision that a verb makes */
+	const char *message;
 
 	/* Set by ctl_open(): either `mountpoint`, or `db` opened by ourselves. */
 	char *mountpoint; /* where the root of the tree is seen */
@@ -39,6 +42,7 @@ struct ctl {
 	int ctl_fd;       /* @ctl there; -1 while not needed */
 	char *db_path;
 	struct mvcc *db;
+	struct ns *ns; /* over `db` */
 	int64_t opened_ns;
 };
 
@@ -50,12 +54,32 @@ struct ctl_verb {
 	int (*run)(struct ctl *ctl, int argc, char **argv);
 };
 
-extern const struct ctl_verb ctl_status, ctl_log, ctl_cat;
+extern const struct ctl_verb ctl_backup;
+extern const struct ctl_verb ctl_cat;
+extern const struct ctl_verb ctl_check;
+extern const struct ctl_verb ctl_compact;
+extern const struct ctl_verb ctl_del;
+extern const struct ctl_verb ctl_export;
+extern const struct ctl_verb ctl_get;
+extern const struct ctl_verb ctl_import;
+extern const struct ctl_verb ctl_lease;
+extern const struct ctl_verb ctl_log;
+extern const struct ctl_verb ctl_ls;
+extern const struct ctl_verb ctl_put;
+extern const struct ctl_verb ctl_restore_db;
+extern const struct ctl_verb ctl_retain;
+extern const struct ctl_verb ctl_run;
+extern const struct ctl_verb ctl_status;
+extern const struct ctl_verb ctl_tag;
+extern const struct ctl_verb ctl_txn;
+extern const struct ctl_verb ctl_untag;
+extern const struct ctl_verb ctl_why;
+extern const struct ctl_verb ctl_watch;
 
 /* ---- options ----------------------------------------------------------------------------------- */
 
 /* What every verb takes besides its own; put these last in its table of long options. */
-enum { CTL_OPT_MOUNT = 0x1000, CTL_OPT_DB, CTL_OPT_JSON };
+enum { CTL_OPT_MOUNT = 0x1000, CTL_OPT_DB, CTL_OPT_JSON, CTL_OPT_SESSION, CTL_OPT_MESSAGE };
 /* clang-format off */
 #define CTL_LONG_OPTIONS                                        \
 	{ "mount", required_argument, NULL, CTL_OPT_MOUNT },     \
@@ -66,6 +90,13 @@ enum { CTL_OPT_MOUNT = 0x1000, CTL_OPT_DB, CTL_OPT_JSON };
 	{ NULL, 0, NULL, 0 }
 /* clang-format on */
 #define CTL_SHORT_OPTIONS "hz"
+
+/* Before those, for a verb that makes a revision. */
+/* clang-format off */
+#define CTL_STORY_OPTIONS                                       \
+	{ "session", required_argument, NULL, CTL_OPT_SESSION }, \
+	{ "message", required_argument, NULL, CTL_OPT_MESSAGE }
+/* clang-format on */
 
 /*
  * Deals with an option of the above, or one getopt did not know. True: go on. False: the verb ends with
@@ -93,6 +124,20 @@ void ctl_close(struct ctl *ctl);
  */
 int ctl_tree_path(const struct ctl *ctl, const char *arg, char **out);
 
+/* The place of the working directory in the tree of the mount; NULL when it lies elsewhere. Gives a string. */
+int ctl_cwd_place(const struct ctl *ctl, char **out);
+
+/* ---- a command (ctl_command.c) ------------------------------------------------------------------ */
+
+/* As env(1) has them: it failed itself, the command cannot be run, there is no such command. */
+enum { CTL_RUN_FAILED = 125, CTL_RUN_CANNOT = 126, CTL_RUN_ABSENT = 127 };
+
+/*
+ * Runs a command, in directory `dir` (NULL: where we are). Signals that would end this process end the command
+ * instead. Returns its exit status, 128 + N when signal N ended it, or one of the above, and has said why.
+ */
+int ctl_run_command(char **argv, const char *dir);
+
 /* ---- asking (ctl_ask.c) ------------------------------------------------------------------------ */
 
 /*
@@ -100,6 +145,53 @@ int ctl_tree_path(const struct ctl *ctl, const char *arg, char **out);
  * Another is told on stderr, and gives its exit status. `req` stays the caller's.
  */
 int ctl_ask(struct ctl *ctl, struct json_object *req, struct json_object **out);
+
+/* A request for `verb`, to be filled by json_add_*(); NULL when there is no memory, which is said. */
+struct json_object *ctl_request(const char *verb);
+
+/* Asks and frees `req`. `err` is what filling it said: then nothing is asked, and it is told. */
+int ctl_ask_filled(struct ctl *ctl, struct json_object *req, int err, struct json_object **out);
+
+/* The same for what may take long: if stderr is a terminal, it tells how far it has come (ctl_long.c). */
+int ctl_ask_long(struct ctl *ctl, struct json_object *req, int err, struct json_object **out);
+
+/* Adds --session and --message to a request that makes a revision. 0 or -ENOMEM. */
+int ctl_add_story(const struct ctl *ctl, struct json_object *req);
+
+/* Members of a reply; 0, false, NULL and an array of no length when they are absent. Lent by `o`. */
+uint64_t ctl_number(struct json_object *o, const char *key);
+bool ctl_flag(struct json_object *o, const char *key);
+const char *ctl_text(struct json_object *o, const char *key);
+struct json_object *ctl_array(struct json_object *o, const char *key, size_t *n);
+
+/* ---- the tree at a revision (ctl_at.c) ----------------------------------------------------------- */
+
+/* What stood at a path. Read by one of two ways. */
+struct ctl_at {
+	uint32_t mode;
+	int fd;                 /* through a mount: the place, opened with O_PATH; else -1 */
+	struct mvcc_view *view; /* from the store; else NULL */
+	struct mvcc *db;
+	uint64_t ino;
+};
+
+/* `path` as ctl_tree_path() gives it. 0, or the exit status; ctl_at_close() in any case. */
+int ctl_at_open(struct ctl *ctl, const char *path, const char *expr, struct ctl_at *out);
+void ctl_at_close(struct ctl_at *at);
+
+/* Through a mount: opens the place with these flags. `path` is for the message. 0, or the exit status. */
+int ctl_at_reopen(const struct ctl_at *at, int flags, const char *path, int *out);
+
+/* ---- words of the command line (ctl_words.c) ----------------------------------------------------- */
+
+/* Decimal digits alone. */
+bool ctl_parse_number(const char *arg, uint64_t *out);
+
+/* A time to last, in seconds: "90", "90s", "15m", "12h", "30d", "2w", "1y" (of 365 days), "1h30m". */
+bool ctl_parse_span(const char *arg, uint64_t *out);
+
+/* Bytes: "4096", "512K", "10G"; units are powers of 1024. */
+bool ctl_parse_bytes(const char *arg, uint64_t *out);
 
 /* ---- printing (ctl_out.c) ---------------------------------------------------------------------- */
 
@@ -112,14 +204,33 @@ int ctl_complain_err(int err, const char *what);
 /* Text for a terminal: control characters, '\' and bytes that are no UTF-8 as \n, \t, \\ or \ooo. */
 void ctl_print_escaped(FILE *f, struct slice bytes);
 
+/* Prints the bytes of a member, escaped; false if it has none. */
+bool ctl_print_bytes(struct json_object *o, const char *key);
+
+/* Prints them as they are, and a NUL. */
+void ctl_print_nul(struct json_object *o, const char *key);
+
+/* One line of JSON, without the member "ok". 0, or the exit status. */
+int ctl_print_json(struct json_object *o);
+
 /* "2026-11-22 23:30:05", local time. */
 void ctl_format_time(int64_t ns, char out[64]);
+
+/* "1.5 GiB"; "2d 3h" (at most two units, of seconds). */
+void ctl_format_bytes(uint64_t bytes, char out[32]);
+void ctl_format_span(uint64_t s, char out[32]);
 
 /* The name of a user, or its number. Valid until the next call. */
 const char *ctl_user_name(uint32_t uid);
 
+/* The same of a group. */
+const char *ctl_group_name(uint32_t gid);
+
 /* A reader that has had enough ends the printing, and not the closing of the database. Call this first. */
 void ctl_outlive_reader(void);
+
+/* Is nobody reading any more what was written? */
+bool ctl_reader_gone(void);
 
 /* Writes out what was printed. False if nobody reads it any more, or it could not be written (then said). */
 bool ctl_flush(int *status);

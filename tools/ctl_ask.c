@@ -62,10 +62,14 @@ static int ask_self(struct ctl *ctl, struct slice text, struct buf *reply)
 {
 	struct query_env env = {
 		.db = ctl->db,
+		.ns = ctl->ns,
 		.db_path = ctl->db_path,
 		.started_ns = ctl->opened_ns,
 		.pid = (unsigned)getpid(),
 		.uid = getuid(),
+		.gid = getgid(),
+		.asker = (unsigned)getpid(),
+		.comm = "mvccctl",
 		.owner = getuid(), /* who can open the database needs no other leave */
 	};
 
@@ -116,4 +120,64 @@ int ctl_ask(struct ctl *ctl, struct json_object *req, struct json_object **out)
 	else
 		*out = o;
 	return status;
+}
+
+struct json_object *ctl_request(const char *verb)
+{
+	struct json_object *req = json_object_new_object();
+
+	if (req && !json_add_str(req, "verb", verb))
+		return req;
+	json_object_put(req);
+	ctl_complain_err(-ENOMEM, verb);
+	return NULL;
+}
+
+int ctl_ask_filled(struct ctl *ctl, struct json_object *req, int err, struct json_object **out)
+{
+	int status = err ? ctl_complain_err(err, "the request") : ctl_ask(ctl, req, out);
+
+	json_object_put(req);
+	return status;
+}
+
+int ctl_add_story(const struct ctl *ctl, struct json_object *req)
+{
+	int err = ctl->session ? json_add_str(req, "session", ctl->session) : 0;
+
+	if (!err && ctl->message)
+		err = json_add_str(req, "message", ctl->message);
+	return err;
+}
+
+uint64_t ctl_number(struct json_object *o, const char *key)
+{
+	struct json_object *member;
+
+	return json_object_object_get_ex(o, key, &member) ? json_object_get_uint64(member) : 0;
+}
+
+bool ctl_flag(struct json_object *o, const char *key)
+{
+	struct json_object *member;
+
+	return json_object_object_get_ex(o, key, &member) && json_object_get_boolean(member);
+}
+
+const char *ctl_text(struct json_object *o, const char *key)
+{
+	struct json_object *member;
+
+	return json_object_object_get_ex(o, key, &member) ? json_object_get_string(member) : NULL;
+}
+
+struct json_object *ctl_array(struct json_object *o, const char *key, size_t *n)
+{
+	struct json_object *member;
+
+	*n = 0;
+	if (!json_object_object_get_ex(o, key, &member) || !json_object_is_type(member, json_type_array))
+		return NULL;
+	*n = json_object_array_length(member);
+	return member;
 }

@@ -1,41 +1,41 @@
 #include "tools/ctl.h"
 
+#include "fs/expr.h"
 #include "fs/json_bytes.h"
+#include "fs/ns.h"
 #include "fs/query.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
+#include <pwd.h>
 #include <stdlib.h>
+
+enum { OPT_SINCE = 256, OPT_UNTIL, OPT_USER, OPT_COMM, OPT_OP, OPT_SESSION };
 
 struct log_args {
 	char *path;          /* from the root of the tree; NULL: all */
 	struct buf from, to; /* as texts; empty: no bound */
 	uint64_t limit;
+	const char *comm, *op, *session; /* NULL: any */
+	bool by_uid;
+	uint32_t uid;
+	int64_t since_ns, until_ns; /* 0: any; no revision is of 1970 */
 };
-
-static uint64_t number(struct json_object *o, const char *key)
-{
-	struct json_object *member;
-
-	return json_object_object_get_ex(o, key, &member) ? json_object_get_uint64(member) : 0;
-}
 
 /* ---- one entry ----------------------------------------------------------------------------------- */
 
 /* Is there something to print? */
 static bool print_member(struct json_object *o, const char *key, const char *before, const char *after)
 {
-	struct buf bytes = { 0 };
-	bool there = json_get_bytes(o, key, &bytes) == 0 && bytes.len;
+	struct json_object *member;
 
-	if (there) {
-		fputs(before, stdout);
-		ctl_print_escaped(stdout, slice_buf(&bytes));
-		fputs(after, stdout);
-	}
-	buf_release(&bytes);
-	return there;
+	if (!json_object_object_get_ex(o, key, &member) || !json_object_get_string_len(member))
+		return false;
+	fputs(before, stdout);
+	ctl_print_bytes(o, key);
+	fputs(after, stdout);
+	return true;
 }
 
 /* Words in columns, where a longer one pushes the rest aside. */
@@ -54,53 +54,48 @@ static void print_line(struct json_object *o)
 {
 	char time[64];
 
-	ctl_format_time((int64_t)number(o, "time_ns"), time);
-	printf("%6" PRIu64 "  %s  %-8s  ", number(o, "rev"), time, ctl_user_name((uint32_t)number(o, "uid")));
+	ctl_format_time((int64_t)ctl_number(o, "time_ns"), time);
+	printf("%6" PRIu64 "  %s  %-8s  ", ctl_number(o, "rev"), time,
+	       ctl_user_name((uint32_t)ctl_number(o, "uid")));
 	print_column(o, "comm", 12);
 	print_column(o, "op", 8);
 	if (!print_member(o, "path", "", ""))
 		putchar('/'); /* the tree as a whole */
 	print_member(o, "path2", " <- ", "");
+	print_member(o, "session", "  [", "]");
 	print_member(o, "message", "  \"", "\"");
 	putchar('\n');
-}
-
-static int print_json(struct json_object *o)
-{
-	struct buf text = { 0 };
-	int err = json_append(&text, o);
-
-	if (!err)
-		err = buf_put_u8(&text, '\n');
-	if (!err)
-		fwrite(text.data, 1, text.len, stdout);
-	buf_release(&text);
-	return err ? ctl_complain_err(err, "log") : 0;
-}
-
-static void print_path_nul(struct json_object *o)
-{
-	struct buf path = { 0 };
-
-	if (json_get_bytes(o, "path", &path) == 0) {
-		fwrite(path.data, 1, path.len, stdout);
-		putchar(0);
-	}
-	buf_release(&path);
 }
 
 static int print_entry(const struct ctl *ctl, struct json_object *o)
 {
 	if (ctl->json)
-		return print_json(o);
+		return ctl_print_json(o);
 	if (ctl->nul)
-		print_path_nul(o);
+		ctl_print_nul(o, "path");
 	else
 		print_line(o);
 	return 0;
 }
 
 /* ---- pages of them ------------------------------------------------------------------------------- */
+
+static int add_filters(const struct log_args *args, struct json_object *req)
+{
+	int err = args->by_uid ? json_add_u64(req, "uid", args->uid) : 0;
+
+	if (!err && args->comm)
+		err = json_add_str(req, "comm", args->comm);
+	if (!err && args->op)
+		err = json_add_str(req, "op", args->op);
+	if (!err && args->session)
+		err = json_add_str(req, "session", args->session);
+	if (!err && args->since_ns)
+		err = json_add_i64(req, "since_ns", args->since_ns);
+	if (!err && args->until_ns)
+		err = json_add_i64(req, "until_ns", args->until_ns);
+	return err;
+}
 
 static int make_request(const struct log_args *args, uint64_t left, struct json_object **out)
 {
@@ -113,6 +108,8 @@ static int make_request(const struct log_args *args, uint64_t left, struct json_
 		err = json_add_bytes(req, "from", slice_buf(&args->from));
 	if (!err && args->to.len)
 		err = json_add_bytes(req, "to", slice_buf(&args->to));
+	if (!err)
+		err = add_filters(args, req);
 	if (!err)
 		err = json_add_u64(req, "limit", left < QUERY_LIMIT_MAX ? left : QUERY_LIMIT_MAX);
 	if (err) {
@@ -163,9 +160,9 @@ static int print_log(struct ctl *ctl, struct log_args *args)
 		if (status)
 			break;
 		status = print_page(ctl, reply, &left);
-		next = number(reply, "next");
+		next = ctl_number(reply, "next");
 		if (!status && next)
-			status = set_rev(&args->from, number(reply, "from"));
+			status = set_rev(&args->from, ctl_number(reply, "from"));
 		if (!status && next)
 			status = set_rev(&args->to, next);
 		json_object_put(reply);
@@ -177,23 +174,10 @@ static int print_log(struct ctl *ctl, struct log_args *args)
 
 /* ---- arguments ----------------------------------------------------------------------------------- */
 
-/* A number, head, or head~N, or nothing: what may stand on a side of "..". */
+/* Anything that is no path: a tag may be called anything but that. */
 static bool is_bound(struct slice s)
 {
-	struct slice head = slice_str("head");
-
-	if (slice_starts(s, head)) {
-		s = slice_of(s.data + head.len, s.len - head.len);
-		if (!s.len)
-			return true;
-		if (s.data[0] != '~' || s.len == 1)
-			return false;
-		s = slice_of(s.data + 1, s.len - 1);
-	}
-	for (size_t i = 0; i < s.len; i++)
-		if (s.data[i] < '0' || s.data[i] > '9')
-			return false;
-	return true;
+	return !s.len || !memchr(s.data, '/', s.len);
 }
 
 /* "A..B", "..B" or "A..". A path that looks like one can be written ./A..B. ".." alone is the parent. */
@@ -213,13 +197,61 @@ static bool parse_range(const char *arg, struct slice *from, struct slice *to)
 	return true;
 }
 
-static bool parse_limit(const char *arg, uint64_t *out)
+static bool parse_time(const char *arg, bool end, int64_t *out)
 {
-	char *end;
+	struct expr_time time;
 
-	errno = 0;
-	*out = strtoull(arg, &end, 10);
-	return arg[0] >= '0' && arg[0] <= '9' && !*end && !errno;
+	if (expr_time(slice_str(arg), ns_time_ns(), &time))
+		return false;
+	*out = end ? time.to_ns : time.from_ns;
+	return true;
+}
+
+/* A name of a user, or a number. */
+static bool parse_user(const char *arg, uint32_t *out)
+{
+	struct passwd *pw = getpwnam(arg);
+	uint64_t uid;
+
+	if (pw)
+		*out = pw->pw_uid;
+	else if (ctl_parse_number(arg, &uid) && uid <= UINT32_MAX)
+		*out = (uint32_t)uid;
+	else
+		return false;
+	return true;
+}
+
+/* Takes an option of log alone: 0, or the exit status after it was said what is wrong. */
+static int take_option(struct log_args *args, int opt)
+{
+	switch (opt) {
+	case 'n':
+		return ctl_parse_number(optarg, &args->limit) ?
+			       0 :
+			       ctl_complain(CTL_TROUBLE, "-n wants a number, not \"%s\"", optarg);
+	case OPT_SINCE:
+	case OPT_UNTIL:
+		if (parse_time(optarg, opt == OPT_UNTIL,
+			       opt == OPT_SINCE ? &args->since_ns : &args->until_ns))
+			return 0;
+		return ctl_complain(
+			CTL_TROUBLE,
+			"\"%s\" is no time; say 2026-11-22, 2026-11-22T23:30, @1795393438, -5m or yesterday",
+			optarg);
+	case OPT_USER:
+		args->by_uid = parse_user(optarg, &args->uid);
+		return args->by_uid ? 0 : ctl_complain(CTL_TROUBLE, "there is no user \"%s\"", optarg);
+	case OPT_COMM:
+		args->comm = optarg;
+		return 0;
+	case OPT_OP:
+		args->op = optarg;
+		return 0;
+	default:
+		args->session = optarg;
+		return 0;
+	}
 }
 
 static int run_args(struct ctl *ctl, struct log_args *args, int argc, char **argv)
@@ -251,16 +283,21 @@ static int run_args(struct ctl *ctl, struct log_args *args, int argc, char **arg
 static int run(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option options[] = { { "limit", required_argument, NULL, 'n' },
+						 { "since", required_argument, NULL, OPT_SINCE },
+						 { "until", required_argument, NULL, OPT_UNTIL },
+						 { "user", required_argument, NULL, OPT_USER },
+						 { "comm", required_argument, NULL, OPT_COMM },
+						 { "op", required_argument, NULL, OPT_OP },
+						 { "session", required_argument, NULL, OPT_SESSION },
 						 CTL_LONG_OPTIONS };
 	struct log_args args = { .limit = UINT64_MAX };
 	int opt, status;
 
 	while ((opt = getopt_long(argc, argv, "n:" CTL_SHORT_OPTIONS, options, NULL)) != -1) {
-		if (opt == 'n' && parse_limit(optarg, &args.limit))
-			continue;
-		if (opt == 'n')
-			return ctl_complain(CTL_TROUBLE, "-n wants a number, not \"%s\"", optarg);
-		if (!ctl_option(ctl, &ctl_log, opt, &status))
+		bool own = opt == 'n' || (opt >= OPT_SINCE && opt <= OPT_SESSION);
+
+		status = own ? take_option(&args, opt) : 0;
+		if (status || (!own && !ctl_option(ctl, &ctl_log, opt, &status)))
 			return status;
 	}
 	status = run_args(ctl, &args, argc - optind, argv + optind);
@@ -272,14 +309,20 @@ static int run(struct ctl *ctl, int argc, char **argv)
 
 const struct ctl_verb ctl_log = {
 	.name = "log",
-	.synopsis = "[-n N] [--json | -z] [PATH] [A..B]",
+	.synopsis = "[-n N] [FILTER...] [--json | -z] [PATH] [A..B]",
 	.summary = "what was changed, when and by whom",
 	.help = "Lists revisions, newest first, one a line: revision, local time, user, program, operation,\n"
-		"path, and after <- the other path of a rename or link.\n\n"
+		"path, after <- the other path of a rename or link, [session] and \"message\" if it has "
+		"them.\n\n"
 		"  PATH           only changes of PATH and of what lies below it\n"
-		"  A..B           only revisions from A to B; either may be left out. A revision is a\n"
-		"                 number, head, or head~3\n"
+		"  A..B           only revisions from A to B; either may be left out. Each is\n"
+		"                 a number, head, head~3, a tag or a time; see mvccfs(7)\n"
 		"  -n, --limit N  at most N\n"
+		"  --since TIME   only what was committed at TIME or later, --until TIME: or earlier; a day\n"
+		"                 or minute is meant whole. Times are those of mvccfs(7): 2026-11-22, -5m, "
+		"yesterday\n"
+		"  --user U       only what this user did (a name or number), --comm C: this program,\n"
+		"                 --op WORD: by this operation, --session S: with this label\n"
 		"  --json         one JSON object a line\n"
 		"  -z, --null     only the paths, each ended by a NUL\n",
 	.run = run,

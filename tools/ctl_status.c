@@ -1,64 +1,70 @@
 #include "tools/ctl.h"
 
-#include "fs/json_bytes.h"
-
-#include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
 
-static uint64_t figure(struct json_object *o, const char *key)
+static void print_size(uint64_t bytes)
 {
-	struct json_object *member;
+	char text[32];
 
-	return json_object_object_get_ex(o, key, &member) ? json_object_get_uint64(member) : 0;
+	ctl_format_bytes(bytes, text);
+	fputs(text, stdout);
 }
 
-static void print_path(struct json_object *o, const char *key)
+static void print_time(uint64_t ns)
 {
-	struct buf path = { 0 };
-
-	if (json_get_bytes(o, key, &path) == 0)
-		ctl_print_escaped(stdout, slice_buf(&path));
-	buf_release(&path);
+	if (ns < 10000)
+		printf("%.1f us", (double)ns / 1e3);
+	else if (ns < 10000000)
+		printf("%.0f us", (double)ns / 1e3);
+	else
+		printf("%.0f ms", (double)ns / 1e6);
 }
 
-static void print_bytes(uint64_t bytes)
+/* How long something took, if it was done since the database was opened. */
+static void print_times(struct json_object *o, const char *key, const char *title)
 {
-	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
-	double v = (double)bytes;
-	unsigned unit = 0;
+	struct json_object *times;
 
-	while (v >= 1024 && unit < 5) {
-		v /= 1024;
-		unit++;
-	}
-	printf(unit ? "%.1f %s" : "%.0f %s", v, units[unit]);
+	if (!json_object_object_get_ex(o, key, &times) || !ctl_number(times, "count"))
+		return;
+	fputs(title, stdout);
+	print_time(ctl_number(times, "p50_ns"));
+	printf(" for half, ");
+	print_time(ctl_number(times, "p99_ns"));
+	printf(" for 99 of 100, ");
+	print_time(ctl_number(times, "max_ns"));
+	printf(" at most");
 }
 
 static void print_store(struct json_object *o)
 {
 	struct json_object *failed;
 
-	printf("\nrevision     %" PRIu64, figure(o, "current"));
-	if (figure(o, "synced") < figure(o, "current"))
-		printf(" (on disk: %" PRIu64 ")", figure(o, "synced"));
-	printf("\noldest       %" PRIu64, figure(o, "floor"));
-	printf("\ncommits      %" PRIu64 " since opened", figure(o, "commits"));
-	if (figure(o, "replayed"))
-		printf(", %" PRIu64 " recovered then", figure(o, "replayed"));
+	printf("\nrevision     %" PRIu64, ctl_number(o, "current"));
+	if (ctl_number(o, "synced") < ctl_number(o, "current"))
+		printf(" (on disk: %" PRIu64 ")", ctl_number(o, "synced"));
+	printf("\noldest       %" PRIu64, ctl_number(o, "floor"));
+	printf("\ncommits      %" PRIu64 " since opened", ctl_number(o, "commits"));
+	if (ctl_number(o, "replayed"))
+		printf(", %" PRIu64 " recovered then", ctl_number(o, "replayed"));
+	printf("\nkept         tags %" PRIu64 ", leases %" PRIu64 ", watches %" PRIu64, ctl_number(o, "tags"),
+	       ctl_number(o, "leases"), ctl_number(o, "watches"));
+	print_times(o, "commit", "\na commit     ");
+	print_times(o, "sync", "\na sync       ");
 	if (json_object_object_get_ex(o, "failed", &failed))
 		printf("\nstopped      no change is accepted: %s", json_object_get_string(failed));
 	printf("\nbuffer       ");
-	print_bytes(figure(o, "ring_used"));
+	print_size(ctl_number(o, "ring_used"));
 	printf(" of ");
-	print_bytes(figure(o, "ring_bytes"));
+	print_size(ctl_number(o, "ring_bytes"));
 }
 
 static void print_tree(struct json_object *o)
 {
 	printf("\nopen files   %" PRIu64 ", %" PRIu64 " with changes not yet committed (",
-	       figure(o, "open_inodes"), figure(o, "dirty_inodes"));
-	print_bytes(figure(o, "dirty_bytes"));
+	       ctl_number(o, "open_inodes"), ctl_number(o, "dirty_inodes"));
+	print_size(ctl_number(o, "dirty_bytes"));
 	printf(")");
 }
 
@@ -67,58 +73,38 @@ static void print_status(struct json_object *o)
 	struct json_object *mounted;
 	char since[64];
 
-	ctl_format_time((int64_t)figure(o, "started_ns"), since);
+	ctl_format_time((int64_t)ctl_number(o, "started_ns"), since);
 	printf("database     ");
-	print_path(o, "db");
-	printf(" (format %" PRIu64 ")\n", figure(o, "format"));
+	ctl_print_bytes(o, "db");
+	printf(" (format %" PRIu64 ")\n", ctl_number(o, "format"));
 	if (json_object_object_get_ex(o, "mounted", &mounted) && json_object_get_boolean(mounted)) {
 		printf("mounted at   ");
-		print_path(o, "mountpoint");
-		printf(" by pid %" PRIu64 " since %s", figure(o, "pid"), since);
+		ctl_print_bytes(o, "mountpoint");
+		printf(" by pid %" PRIu64 " since %s", ctl_number(o, "pid"), since);
 	} else {
 		printf("not mounted");
 	}
 	print_store(o);
-	if (json_object_object_get_ex(o, "open_inodes", NULL))
+	if (json_object_object_get_ex(o, "mountpoint", NULL))
 		print_tree(o);
 	printf("\ndisk         ");
-	print_bytes(figure(o, "engine_bytes_disk"));
+	print_size(ctl_number(o, "engine_bytes_disk"));
 	printf(" used, ");
-	print_bytes(figure(o, "disk_free"));
+	print_size(ctl_number(o, "disk_free"));
 	printf(" free\n");
-}
-
-static int print_reply(struct json_object *o, bool as_json)
-{
-	struct buf text = { 0 };
-	int err;
-
-	if (!as_json) {
-		print_status(o);
-		return 0;
-	}
-	json_object_object_del(o, "ok");
-	err = json_append(&text, o);
-	if (err)
-		return ctl_complain_err(err, "status");
-	fwrite(text.data, 1, text.len, stdout);
-	putchar('\n');
-	buf_release(&text);
-	return 0;
 }
 
 static int ask_status(struct ctl *ctl)
 {
-	struct json_object *req = json_object_new_object(), *reply;
-	int status;
+	struct json_object *req = ctl_request("status"), *reply;
+	int status = req ? ctl_ask_filled(ctl, req, 0, &reply) : CTL_TROUBLE;
 
-	if (!req || json_add_str(req, "verb", "status"))
-		return ctl_complain_err(-ENOMEM, "status");
-	status = ctl_ask(ctl, req, &reply);
-	json_object_put(req);
 	if (status)
 		return status;
-	status = print_reply(reply, ctl->json);
+	if (ctl->json)
+		status = ctl_print_json(reply);
+	else
+		print_status(reply);
 	json_object_put(reply);
 	return status;
 }

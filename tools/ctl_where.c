@@ -5,6 +5,8 @@
  */
 #include "tools/ctl.h"
 
+#include "fs/ns.h"
+#include "fs/query.h"
 #include "rocks_backend/rocks.h"
 
 #include <errno.h>
@@ -274,6 +276,25 @@ int ctl_tree_path(const struct ctl *ctl, const char *arg, char **out)
 	return 0;
 }
 
+int ctl_cwd_place(const struct ctl *ctl, char **out)
+{
+	char *cwd = getcwd(NULL, 0);
+	struct mounts ms;
+	int err = cwd ? mounts_read(&ms) : -errno;
+
+	*out = NULL;
+	if (!err && ctl->dev)
+		*out = tree_place(&ms, ctl->dev, cwd);
+	if (!err)
+		mounts_release(&ms);
+	if (*out) {
+		path_clean(*out);
+		path_drop_rev(*out, "@rev");
+	}
+	free(cwd);
+	return err ? ctl_complain_err(err, "the working directory") : 0;
+}
+
 /* ---- opening ------------------------------------------------------------------------------------- */
 
 static int use_mount(struct ctl *ctl, const struct mounts *ms, const struct mount *m)
@@ -343,6 +364,17 @@ static int open_error(int err, const char *path)
 	}
 }
 
+/* What a killed daemon had promised is redone here, as a mount would. */
+static int open_tree(struct ctl *ctl, const char *path)
+{
+	const struct ns_options opt = { .log = log_to_stderr };
+	int err = ns_open(ctl->db, &opt, &ctl->ns);
+
+	return err ? ctl_complain(query_exit(err), "%s: the tree cannot be opened: %s", path,
+				  mvcc_strerror(err)) :
+		     0;
+}
+
 static int open_db(struct ctl *ctl, const struct mounts *ms, const char *path)
 {
 	static struct rocks_options rocks = { .log = log_to_stderr }; /* the open engine borrows it */
@@ -366,7 +398,7 @@ static int open_db(struct ctl *ctl, const struct mounts *ms, const char *path)
 	clock_gettime(CLOCK_REALTIME, &now);
 	ctl->opened_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 	ctl->db_path = realpath(path, NULL);
-	return ctl->db_path ? 0 : ctl_complain_err(-errno, path);
+	return ctl->db_path ? open_tree(ctl, path) : ctl_complain_err(-errno, path);
 }
 
 /* The mount that `path` lies in, as far as it exists. NULL when that is none of ours. */
@@ -414,15 +446,16 @@ int ctl_open(struct ctl *ctl, const char *path)
 
 void ctl_close(struct ctl *ctl)
 {
-	int err = mvcc_close(ctl->db);
+	int ns_err = ns_close(ctl->ns), err = mvcc_close(ctl->db);
 
-	if (err)
-		ctl_complain_err(err, ctl->db_path ? ctl->db_path : "closing the database");
+	if (ns_err || err)
+		ctl_complain_err(ns_err ? ns_err : err, ctl->db_path ? ctl->db_path : "closing the database");
 	if (ctl->ctl_fd >= 0)
 		close(ctl->ctl_fd);
 	free(ctl->mountpoint);
 	free(ctl->dev);
 	free(ctl->db_path);
+	ctl->ns = NULL;
 	ctl->db = NULL;
 	ctl->ctl_fd = -1;
 	ctl->mountpoint = ctl->dev = ctl->db_path = NULL;

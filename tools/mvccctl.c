@@ -4,9 +4,34 @@
  */
 #include "tools/ctl.h"
 
+#include "fs/label.h"
+
 #include <stdlib.h>
 
-static const struct ctl_verb *const verbs[] = { &ctl_status, &ctl_log, &ctl_cat };
+/* clang-format off */
+static const struct ctl_verb *const verbs[] = {
+	&ctl_status,
+	&ctl_log,
+	&ctl_ls,
+	&ctl_cat,
+	&ctl_put,
+	&ctl_get,
+	&ctl_del,
+	&ctl_export,
+	&ctl_tag,
+	&ctl_untag,
+	&ctl_compact,
+	&ctl_retain,
+	&ctl_why,
+	&ctl_run,
+	&ctl_watch,
+	&ctl_lease,
+	&ctl_check,
+	&ctl_backup,
+	&ctl_restore_db,
+	&ctl_txn,
+};
+/* clang-format on */
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
 
 static void print_help(void)
@@ -14,7 +39,7 @@ static void print_help(void)
 	printf("usage: mvccctl [--mount M | --db DB] VERB [ARGUMENTS]\n\n"
 	       "Asks a database of mvccfs, mounted or not.\n\nVerbs:\n");
 	for (size_t i = 0; i < NVERBS; i++)
-		printf("  %-8s %s\n", verbs[i]->name, verbs[i]->summary);
+		printf("  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
 	printf("\nOptions, before or after the verb:\n"
 	       "  --mount M   the database mounted at M, or at a directory above M\n"
 	       "  --db DB     the database in directory DB\n"
@@ -54,6 +79,12 @@ bool ctl_option(struct ctl *ctl, const struct ctl_verb *verb, int opt, int *stat
 	case CTL_OPT_JSON:
 		ctl->json = true;
 		return true;
+	case CTL_OPT_SESSION:
+		ctl->session = optarg;
+		return true;
+	case CTL_OPT_MESSAGE:
+		ctl->message = optarg;
+		return true;
 	case 'z':
 		ctl->nul = true;
 		return true;
@@ -85,12 +116,29 @@ static int run_verb(struct ctl *ctl, int argc, char **argv)
 	return usage_error();
 }
 
+/* A revision that a verb makes belongs to the session that mvccctl itself is part of, if nothing else is said. */
+static void inherit_label(struct ctl *ctl)
+{
+	static struct label label;
+	const char *session = getenv(LABEL_SESSION), *message = getenv(LABEL_MESSAGE);
+
+	if (session && *session) {
+		label_copy(label.session, sizeof(label.session), slice_str(session));
+		ctl->session = label.session;
+	}
+	if (message && *message) {
+		label_copy(label.message, sizeof(label.message), slice_str(message));
+		ctl->message = label.message;
+	}
+}
+
 static int run(int argc, char **argv)
 {
 	static const struct option options[] = { { "version", no_argument, NULL, 'V' }, CTL_LONG_OPTIONS };
 	struct ctl ctl = { .ctl_fd = -1 };
 	int opt;
 
+	inherit_label(&ctl);
 	while ((opt = getopt_long(argc, argv, "+V" CTL_SHORT_OPTIONS, options, NULL)) != -1) {
 		switch (opt) {
 		case 'V':

@@ -9,7 +9,8 @@ build=$(cd "$(dirname "$MVCCFS_BIN")/.." && pwd)
 root=$WORK/root
 succeeds "cmake --install" env DESTDIR="$root" cmake --install "$build" --prefix /usr
 for file in bin/mvccctl sbin/mvccfs sbin/mount.fuse.mvccfs share/man/man8/mvccfs.8 share/man/man7/mvccfs.7 \
-	share/man/man1/mvccctl.1 include/mvcc/mvcc.h include/mvcc/rocks.h share/man/man3/mvcc.3; do
+	share/man/man1/mvccctl.1 share/bash-completion/completions/mvccctl share/zsh/site-functions/_mvccctl \
+	lib/systemd/system/mvccfs@.service include/mvcc/mvcc.h include/mvcc/rocks.h share/man/man3/mvcc.3; do
 	if [ -s "$root/usr/$file" ]; then ok "$file"; else fail "$file is not installed"; fi
 done
 pc=$(find "$root" -name mvcc.pc)
