@@ -42,6 +42,18 @@ struct pin_set {
 	struct revs unpinned; /* those whose rows of `ended` wait for the keeper; a row of the engine each */
 };
 
+/* A purge, from when it is asked for until the log has nothing any more of what it took. */
+struct purge {
+	TAILQ_ENTRY(purge) link;
+	uint64_t id;
+	struct buf story, ranges;          /* encoded; immutable */
+	mvcc_rev_t rev;                    /* 0: not made yet. Written under pass_lock and purge_lock */
+	uint64_t births;                   /* pass_lock; how many views there had ever been when `removed` */
+	bool removed, released, rewritten; /* pass_lock; its records; their blobs; what had their bytes */
+	bool done;                         /* pass_lock; and so it says on disk */
+};
+TAILQ_HEAD(purges, purge);
+
 struct keep {
 	uint64_t bytes_per_s; /* immutable */
 	bool threaded;        /* set by keep_start(), then immutable */
@@ -57,6 +69,12 @@ struct keep {
 	pthread_rwlock_t kept_lock;
 	mvcc_rev_t horizon, log_horizon; /* only rise */
 	struct revs kept;                /* `pinned` and `zombies` */
+
+	/* Changed under pass_lock and purge_lock. */
+	pthread_mutex_t purge_lock;
+	struct purges purges; /* by id */
+	_Atomic unsigned n_purges;
+	_Atomic uint64_t held_births; /* views born so far hold a purge back; 0: none */
 
 	/* The keeper. */
 	pthread_mutex_t pass_lock; /* one pass at a time */
@@ -125,5 +143,25 @@ int keep_start(struct mvcc *db, bool manual);   /* the store is open: begins wha
 void keep_stop(struct mvcc *db);                /* at once; what is left waits for the next open */
 void keep_wake(struct mvcc *db, bool thorough); /* there may be something to do; is space waited for? */
 void keep_interrupt(struct mvcc *db);           /* the store failed: nobody may stay in the engine */
+
+/* In a pass: has the engine rewrite part of a family; releases the blobs that the purge of `rev` set apart. */
+int keep_rewrite(struct mvcc *db, unsigned family, struct slice start, struct slice end);
+int keep_release_purged(struct mvcc *db, mvcc_rev_t rev);
+
+/* ---- purge.c ------------------------------------------------------------------------------ */
+
+int purges_load(struct mvcc *db); /* at open */
+void purges_free(struct keep *k);
+
+/* May a record that `key` had, of revision `rev`, be missing as it was purged? */
+bool purge_covers(struct mvcc *db, struct slice key, mvcc_rev_t rev);
+
+bool purge_has(struct slice ranges, struct slice key); /* is it in one of them? */
+
+/* The steps of a pass; callers hold pass_lock. */
+int purges_remove(struct mvcc *db);              /* records, of those purges that have not come so far */
+bool purges_wait(const struct keep *k);          /* is one not done? */
+int purges_release(struct mvcc *db, bool *held); /* blobs, unless a view may have shown them: `*held` */
+int purges_finish(struct mvcc *db);              /* bytes */
 
 #endif

@@ -63,11 +63,11 @@ struct mvcc_options {
 	int64_t (*clock)(void *arg);
 	void *clock_arg;
 	/*
-	 * Told of each revision that no commit of the caller's has made: those in which a lease ends. Once for each, after
-	 * new views see it, by the thread that ended the lease: one of the store's, or that of mvcc_lease_revoke() or
-	 * mvcc_upkeep(). No lock is held, and all of the store may be used but these two and mvcc_close(). The next lease
-	 * ends when it has returned, and mvcc_close() waits for that. It may be called before mvcc_open() has
-	 * returned. May be NULL.
+	 * Told of each revision that no call of the caller's has made: those in which a lease ends, and that of a purge
+	 * which could not be made when it was asked for. Once for each, after new views see it, by the thread that
+	 * made it: one of the store's, or that of mvcc_lease_revoke(), mvcc_upkeep() or mvcc_compact_wait(). All of the
+	 * store may be used but these, mvcc_purge() and mvcc_close(), which waits for it as the next such revision does.
+	 * It may be called before mvcc_open() has returned. May be NULL.
 	 */
 	void (*committed)(void *arg, mvcc_rev_t rev);
 	void *committed_arg;

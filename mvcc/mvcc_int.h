@@ -93,7 +93,8 @@ struct stager {
 struct mvcc_view {
 	struct mvcc *db;
 	mvcc_rev_t rev;
-	bool holds; /* views_lock; of a transaction: the horizon stays below it even where a pin is */
+	bool holds;     /* views_lock; of a transaction: the horizon stays below it even where a pin is */
+	uint64_t birth; /* the how manieth view it is */
 	LIST_ENTRY(mvcc_view) link; /* views_lock */
 };
 
@@ -168,6 +169,7 @@ struct mvcc {
 	pthread_mutex_t views_lock;
 	LIST_HEAD(, mvcc_view) views; /* views_lock */
 	uint64_t nviews;              /* views_lock */
+	uint64_t view_births;         /* views_lock */
 
 	pthread_mutex_t blob_lock;
 	LIST_HEAD(, stager) stagers; /* blob_lock */
@@ -370,8 +372,8 @@ void watching_tell(struct mvcc *db);
 
 /* ---- commit.c ----------------------------------------------------------------------------- */
 
-/* Commits the transaction that makes revision 1, even if it changes nothing. As mvcc_txn_commit(). */
-int txn_commit_first(struct mvcc_txn *txn, const struct mvcc_story *story);
+/* As mvcc_txn_commit(), but even if it changes nothing it makes a revision. */
+int txn_commit_always(struct mvcc_txn *txn, const struct mvcc_story *story, mvcc_rev_t *out_rev);
 
 /*
  * Puts the operations of a commit into a generation's memtable, as revision `rev`. ops_reserve()

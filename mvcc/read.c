@@ -17,7 +17,7 @@
 
 static void view_add_locked(struct mvcc *db, struct mvcc_view *view, mvcc_rev_t rev)
 {
-	*view = (struct mvcc_view){ .db = db, .rev = rev };
+	*view = (struct mvcc_view){ .db = db, .rev = rev, .birth = ++db->view_births };
 	LIST_INSERT_HEAD(&db->views, view, link);
 	db->nviews++;
 }
@@ -80,6 +80,7 @@ void mvcc_view_close(struct mvcc_view *view)
 	db->nviews--;
 	held_back =
 		view->rev < atomic_load(&db->floor) && (view->holds || !keep_is_pinned_locked(db, view->rev));
+	held_back |= view->birth <= atomic_load(&db->keep->held_births);
 	pthread_mutex_unlock(&db->views_lock);
 	free(view);
 	if (held_back)

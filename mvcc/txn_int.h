@@ -131,7 +131,7 @@ struct mvcc_txn {
 	uint64_t *settled;
 	size_t nsettled;
 	struct txn_broken *broken;          /* newest first */
-	bool first;                         /* makes revision 1, even when empty */
+	bool always;                        /* makes a revision, even when it changes nothing */
 	bool moved_on;                      /* others had committed since the base when it was judged last */
 	int err;                            /* a failed spill: the transaction can only be aborted */
 	struct buf story, rec, value, list; /* scratch of commit */
