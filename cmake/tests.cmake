@@ -90,6 +90,18 @@ foreach(script IN LISTS mount_scripts)
 		ENVIRONMENT "${test_env}")
 endforeach()
 
+# The conformance suite: one program, run on a mount and, as the control, on a directory of the host.
+file(GLOB posix_sources CONFIGURE_DEPENDS tests/posix/*.c)
+add_executable(posix_suite ${posix_sources})
+target_link_libraries(posix_suite PRIVATE test_support)
+set_target_properties(posix_suite PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+foreach(where mount host)
+	add_test(NAME posix_${where} COMMAND bash ${PROJECT_SOURCE_DIR}/tests/posix/on_${where}.sh
+		$<TARGET_FILE:posix_suite>)
+	set_tests_properties(posix_${where} PROPERTIES LABELS posix TIMEOUT ${mount_timeout_s}
+		ENVIRONMENT "${test_env}")
+endforeach()
+
 # The library as others have it: installed, linked with, and as its documents say. An installation of a sanitized
 # build is nobody's.
 if(NOT MVCCFS_SANITIZE)

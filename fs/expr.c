@@ -270,10 +270,8 @@ int expr_time(struct slice text, int64_t now_ns, struct expr_time *out)
 {
 	struct expr_time time;
 
-	if (slice_eq(text, slice_str("now")))
-		time = instant(now_ns);
-	else if (!is_rfc3339(text, &time) && !is_samba(text, &time) && !is_epoch(text, &time) &&
-		 !is_ago(text, now_ns, &time) && !is_day_word(text, now_ns, &time))
+	if (!is_rfc3339(text, &time) && !is_samba(text, &time) && !is_epoch(text, &time) &&
+	    !is_ago(text, now_ns, &time) && !is_day_word(text, now_ns, &time))
 		return -EINVAL;
 	*out = time;
 	return 0;

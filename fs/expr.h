@@ -9,7 +9,7 @@
  *	@1795393438  @1795393438.5       seconds since 1970 UTC
  *	@GMT-2026.11.22-23.30.05  as Samba writes it, UTC
  *	-30s -5m -2h -3d -1w      so long ago
- *	now  today  yesterday
+ *	today  yesterday
  *	v1.0                      a tag: the name of a pin
  *
  * A time is as long as it is written: a day, a minute, a second, a fraction of one. It means the newest

@@ -1,6 +1,5 @@
 /*
- * `@ctl`: write a request, read the reply (query.h). Requests run on threads of their own, one each: they may take
- * long, and one that changes the tree from the side tells the kernel, which no thread that serves it may do.
+ * `@ctl`: write a request, read the reply (query.h). Requests run on threads of their own, as they may take long.
  */
 #include "fs/fuse_int.h"
 
@@ -9,14 +8,6 @@
 #include <unistd.h>
 
 #include "fs/query.h"
-
-enum { JOBS_MAX = 32 };
-
-struct ctl_worker {
-	pthread_mutex_t lock;
-	pthread_cond_t idle; /* njobs is 0 */
-	unsigned njobs;      /* lock */
-};
 
 struct ctl_job {
 	struct mount *m;
@@ -34,8 +25,9 @@ static void changed(void *arg, mvcc_rev_t rev)
 	notify_changed(arg, rev);
 }
 
-static void job_run(struct ctl_job *job)
+static void job_run(void *arg)
 {
+	struct ctl_job *job = arg;
 	struct mount *m = job->m;
 	struct query_env env = {
 		.db = m->db,
@@ -67,47 +59,7 @@ static void job_run(struct ctl_job *job)
 		reply_err(job->req, err);
 	else
 		fuse_reply_write(job->req, job->len);
-}
-
-static void job_over(struct ctl_worker *w)
-{
-	pthread_mutex_lock(&w->lock);
-	if (--w->njobs == 0)
-		pthread_cond_broadcast(&w->idle);
-	pthread_mutex_unlock(&w->lock);
-}
-
-static void *job_main(void *arg)
-{
-	struct ctl_job *job = arg;
-	struct ctl_worker *w = job->m->ctl;
-
-	job_run(job);
 	free(job);
-	job_over(w);
-	return NULL;
-}
-
-static int job_start(struct ctl_worker *w, struct ctl_job *job)
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-	bool full;
-	int err;
-
-	pthread_mutex_lock(&w->lock);
-	full = w->njobs == JOBS_MAX;
-	w->njobs += !full;
-	pthread_mutex_unlock(&w->lock);
-	if (full)
-		return -EAGAIN;
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	err = pthread_create(&thread, &attr, job_main, job);
-	pthread_attr_destroy(&attr);
-	if (err)
-		job_over(w);
-	return -err;
 }
 
 static void ctl_write(fuse_req_t req, struct node *node, struct handle *h, const char *data, size_t len)
@@ -129,7 +81,7 @@ static void ctl_write(fuse_req_t req, struct node *node, struct handle *h, const
 	*job = (struct ctl_job){ .m = m, .req = req, .h = h, .len = len };
 	who_asks(req, &job->asker);
 	memcpy(job->text, data, len);
-	err = job_start(m->ctl, job);
+	err = work_start(m, job_run, job);
 	if (err) {
 		free(job);
 		reply_err(req, err);
@@ -193,31 +145,3 @@ const struct kind kind_ctl = {
 	.write = ctl_write,
 	.read_only = -EPERM,
 };
-
-/* ---- start and stop ---------------------------------------------------------------------------- */
-
-int ctl_start(struct mount *m)
-{
-	m->ctl = calloc(1, sizeof(*m->ctl));
-	if (!m->ctl)
-		return -ENOMEM;
-	pthread_mutex_init(&m->ctl->lock, NULL);
-	pthread_cond_init(&m->ctl->idle, NULL);
-	return 0;
-}
-
-void ctl_stop(struct mount *m)
-{
-	struct ctl_worker *w = m->ctl;
-
-	if (!w)
-		return;
-	pthread_mutex_lock(&w->lock);
-	while (w->njobs)
-		pthread_cond_wait(&w->idle, &w->lock);
-	pthread_mutex_unlock(&w->lock);
-	pthread_cond_destroy(&w->idle);
-	pthread_mutex_destroy(&w->lock);
-	free(w);
-	m->ctl = NULL;
-}

@@ -32,14 +32,17 @@ void op_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	reply_err(req, 0);
 }
 
-static uint64_t parent_stat_ino(struct mount *m, const struct node *dir)
+static uint64_t parent_stat_ino(struct mount *m, struct node *dir)
 {
 	struct ns_attr attr;
 
 	if (dir->parent)
 		return stat_ino_of(dir->parent);
-	if (dir->kind == NODE_LIVE)
-		return ns_getattr(m->ns, dir->ino, &attr) ? dir->ino : attr.parent;
+	if (dir->kind == NODE_TXN && dir->ino == NS_ROOT)
+		return txns_stat_ino();
+	if (tree_of(dir))
+		return node_getattr(m, dir, &attr) ? stat_ino_of(dir) :
+						     node_stat_ino(dir->kind, attr.parent, dir->rev);
 	return dir->kind == NODE_PAST_DIR ? stat_ino_of(dir) :
 					    dir->ino; /* virtual ones: D/@rev and the like */
 }

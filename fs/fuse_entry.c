@@ -4,6 +4,8 @@
  */
 #include "fs/fuse_int.h"
 
+#include "fs/ns_txn.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,8 +13,13 @@
 #include <unistd.h>
 
 static const struct kind *const kinds[] = {
-	[NODE_LIVE] = &kind_live,           [NODE_REVDIR] = &kind_revdir, [NODE_PAST_DIR] = &kind_past_dir,
-	[NODE_PAST_FILE] = &kind_past_file, [NODE_CTL] = &kind_ctl,
+	[NODE_LIVE] = &kind_live,         [NODE_REVDIR] = &kind_revdir,
+	[NODE_PAST_DIR] = &kind_past_dir, [NODE_PAST_FILE] = &kind_past_file,
+	[NODE_CTL] = &kind_ctl,           [NODE_TAGDIR] = &kind_tagdir,
+	[NODE_TAG] = &kind_tag,           [NODE_HISTDIR] = &kind_histdir,
+	[NODE_HISTORY] = &kind_history,   [NODE_STATUS] = &kind_status,
+	[NODE_WATCH] = &kind_watch,       [NODE_TXN] = &kind_txn,
+	[NODE_TXNS] = &kind_txns,         [NODE_TXN_FILE] = &kind_txn_file,
 };
 
 const struct kind *kind_of(const struct node *node)
@@ -20,9 +27,36 @@ const struct kind *kind_of(const struct node *node)
 	return kinds[node->kind];
 }
 
-struct ns *tree_of(struct mount *m, const struct node *node)
+uint64_t tree_of(const struct node *node)
 {
-	return node->kind == NODE_LIVE ? m->ns : NULL;
+	return node->kind == NODE_LIVE ? 1 : node->kind == NODE_TXN ? 1 + node->rev : 0;
+}
+
+int tree_enter(struct mount *m, const struct node *node, struct tree *out)
+{
+	int err = 0;
+
+	*out = (struct tree){ .ns = m->ns };
+	if (node->kind != NODE_TXN)
+		return 0;
+	err = ns_txn_find_id(m->txns, node->rev, &out->txn);
+	if (err)
+		return -ESTALE;
+	out->ns = ns_txn_enter(out->txn);
+	if (out->ns)
+		return 0;
+	ns_txn_unref(out->txn);
+	out->txn = NULL;
+	return -ESTALE;
+}
+
+void tree_leave(struct tree *tree)
+{
+	if (!tree->txn)
+		return;
+	ns_txn_leave(tree->txn);
+	ns_txn_unref(tree->txn);
+	tree->txn = NULL;
 }
 
 void reply_err(fuse_req_t req, int err)
@@ -41,22 +75,12 @@ void reply_part(fuse_req_t req, struct slice bytes, size_t size, uint64_t off)
 
 /* ---- who asks ---------------------------------------------------------------------------------- */
 
-/* Reading /proc costs more than a commit, so names are believed for a second. */
-static void comm_of(struct mount *m, pid_t pid, char out[32])
+static void read_comm(pid_t pid, char out[32])
 {
-	struct comm_slot *slot = &m->comms[(unsigned)pid % COMM_SLOTS];
-	int64_t now = ns_time_ms();
 	char path[48];
 	ssize_t n = 0;
 	int fd;
 
-	pthread_mutex_lock(&m->comm_lock);
-	if (slot->pid == pid && now - slot->read_ms < COMM_MS) {
-		memcpy(out, slot->comm, sizeof(slot->comm));
-		pthread_mutex_unlock(&m->comm_lock);
-		return;
-	}
-	pthread_mutex_unlock(&m->comm_lock);
 	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
@@ -68,10 +92,31 @@ static void comm_of(struct mount *m, pid_t pid, char out[32])
 	if (n && out[n - 1] == '\n')
 		n--;
 	out[n] = '\0';
+}
+
+/* Program and labels of a process. Reading /proc costs more than a commit, so both are believed for a second. */
+static void read_process(struct mount *m, pid_t pid, struct asker *a)
+{
+	struct comm_slot *slot = &m->comms[(unsigned)pid % COMM_SLOTS];
+	int64_t now = ns_time_ms();
+	bool known;
+
+	pthread_mutex_lock(&m->comm_lock);
+	known = slot->pid == pid && now - slot->read_ms < COMM_MS;
+	if (known) {
+		memcpy(a->comm, slot->comm, sizeof(slot->comm));
+		a->label = slot->label;
+	}
+	pthread_mutex_unlock(&m->comm_lock);
+	if (known)
+		return;
+	read_comm(pid, a->comm);
+	label_of_process(pid, &a->label);
 	pthread_mutex_lock(&m->comm_lock);
 	slot->pid = pid;
 	slot->read_ms = now;
-	memcpy(slot->comm, out, sizeof(slot->comm));
+	memcpy(slot->comm, a->comm, sizeof(slot->comm));
+	slot->label = a->label;
 	pthread_mutex_unlock(&m->comm_lock);
 }
 
@@ -79,10 +124,18 @@ const struct ns_who *who_asks(fuse_req_t req, struct asker *a)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	memset(a->comm, 0, sizeof(a->comm));
+	*a = (struct asker){ 0 };
 	if (ctx->pid)
-		comm_of(mount_of(req), ctx->pid, a->comm);
-	a->who = (struct ns_who){ ctx->uid, ctx->gid, (uint32_t)ctx->pid, a->comm };
+		read_process(mount_of(req), ctx->pid, a);
+	a->who = (struct ns_who){
+		.uid = ctx->uid,
+		.gid = ctx->gid,
+		.pid = (uint32_t)ctx->pid,
+		.comm = a->comm,
+		.umask = ctx->umask,
+		.session = a->label.session,
+		.message = a->label.message,
+	};
 	return &a->who;
 }
 
@@ -132,7 +185,7 @@ void entry_of(struct mount *m, struct node *node, const struct ns_attr *attr, do
 {
 	*e = (struct fuse_entry_param){
 		.ino = id_of(m, node),
-		.attr_timeout = FOREVER,
+		.attr_timeout = kind_of(node)->attr_moves ? 0 : FOREVER,
 		.entry_timeout = timeout,
 	};
 	stat_of(stat_ino_of(node), attr, &e->attr);
@@ -155,9 +208,10 @@ int kind_entry(struct mount *m, enum node_kind kind, uint64_t ino, mvcc_rev_t re
 	return err;
 }
 
-int live_entry(struct mount *m, const struct ns_attr *attr, struct fuse_entry_param *e)
+int tree_entry(struct mount *m, const struct node *dir, const struct ns_attr *attr,
+	       struct fuse_entry_param *e)
 {
-	struct node *node = node_get(&m->nodes, NODE_LIVE, attr->ino, 0, NULL, NULL);
+	struct node *node = node_get(&m->nodes, dir->kind, attr->ino, dir->rev, NULL, NULL);
 
 	if (!node)
 		return -ENOMEM;
@@ -170,40 +224,59 @@ void forget_entry(struct mount *m, const struct fuse_entry_param *e)
 	node_forget(&m->nodes, e->ino == FUSE_ROOT_ID ? m->nodes.root : (struct node *)(uintptr_t)e->ino, 1);
 }
 
-void reply_live_entry(fuse_req_t req, int err, const struct ns_attr *attr)
+void reply_entry(fuse_req_t req, int err, const struct fuse_entry_param *e)
 {
 	struct mount *m = mount_of(req);
+
+	if (err)
+		reply_err(req, err);
+	else if (fuse_reply_entry(req, e) == -ENOENT)
+		forget_entry(m, e);
+}
+
+void reply_tree_entry(fuse_req_t req, const struct node *dir, int err, const struct ns_attr *attr)
+{
 	struct fuse_entry_param e;
 
 	if (!err)
-		err = live_entry(m, attr, &e);
-	if (err)
-		reply_err(req, err);
-	else if (fuse_reply_entry(req, &e) == -ENOENT)
-		forget_entry(m, &e);
+		err = tree_entry(mount_of(req), dir, attr, &e);
+	reply_entry(req, err, &e);
 }
 
 /* ---- names ------------------------------------------------------------------------------------- */
 
-bool at_root(const struct node *dir)
+/* Those at the front are in every directory, the others at the root only. */
+static const struct {
+	const char *name; /* NULL: what the mount calls @rev */
+	enum node_kind kind;
+	bool everywhere;
+} own_names[] = {
+	{ NULL, NODE_REVDIR, true },    { "@history", NODE_HISTDIR, true }, { "@watch", NODE_WATCH, true },
+	{ "@tag", NODE_TAGDIR, false }, { "@txn", NODE_TXNS, false },       { "@status", NODE_STATUS, false },
+	{ "@ctl", NODE_CTL, false },
+};
+
+const char *own_name(struct mount *m, const struct node *dir, unsigned i, enum node_kind *kind, uint64_t *ino)
 {
-	return dir->kind == NODE_LIVE && dir->ino == NS_ROOT;
+	if (i >= sizeof(own_names) / sizeof(own_names[0]))
+		return NULL;
+	if (dir->kind != NODE_LIVE || (!own_names[i].everywhere && dir->ino != NS_ROOT))
+		return NULL;
+	*kind = own_names[i].kind;
+	*ino = own_names[i].everywhere ? dir->ino : 0;
+	return own_names[i].name ? own_names[i].name : m->config->revname;
 }
 
 bool reserved(struct mount *m, const struct node *dir, const char *name)
 {
-	static const char *const everywhere[] = { "@history", "@watch" };
-	static const char *const root_only[] = { "@tag", "@txn", "@status", "@ctl" };
+	enum node_kind kind;
+	const char *own;
+	uint64_t ino;
 
-	if (strcmp(name, m->config->revname) == 0)
-		return true;
-	for (unsigned i = 0; i < sizeof(everywhere) / sizeof(everywhere[0]); i++)
-		if (strcmp(name, everywhere[i]) == 0)
+	for (unsigned i = 0; (own = own_name(m, dir, i, &kind, &ino)); i++)
+		if (strcmp(name, own) == 0)
 			return true;
-	for (unsigned i = 0; at_root(dir) && i < sizeof(root_only) / sizeof(root_only[0]); i++)
-		if (strcmp(name, root_only[i]) == 0)
-			return true;
-	return false;
+	return txn_reserved(dir, name);
 }
 
 int lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e)

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "fs/label.h"
 #include "fs/mount.h"
 #include "fs/node.h"
 #include "fs/past.h"
@@ -28,9 +29,12 @@ struct comm_slot {
 	pid_t pid;
 	int64_t read_ms;
 	char comm[32];
+	struct label label;
 };
 
 struct call;
+struct ns_txn;
+struct ns_txns;
 
 struct mount {
 	const struct mount_config *config;
@@ -55,14 +59,19 @@ struct mount {
 	pthread_cond_t waits_over; /* nwaits is 0 */
 	_Atomic uint64_t nparked;  /* calls put aside, ever */
 
-	struct ctl_worker *ctl; /* fuse_ctl.c */
+	struct work *work;         /* fuse_work.c */
+	struct teller *teller;     /* fuse_watch.c */
+	struct notifier *notifier; /* fuse_notify.c */
+	struct ns_txns *txns;      /* NULL when the past is mounted */
 };
 
 /* What an open file or directory is, behind fi->fh. */
 struct handle {
 	pthread_mutex_t lock;   /* directories and @ctl: guards what moves on */
-	struct ns_file *file;   /* live files */
+	struct ns_file *file;   /* of a tree that can be changed */
+	struct ns_txn *txn;     /* held; the one that the file is in */
 	bool sync;              /* O_SYNC or O_DSYNC */
+	_Atomic bool nonblock;  /* O_NONBLOCK, as fcntl(2) had it at the last read */
 	struct mvcc_view *view; /* of a past directory */
 	struct ns_dir *dir;
 	bool dir_used;
@@ -88,6 +97,10 @@ struct listed {
 struct kind {
 	/* Attributes. `attr->ino` is not looked at: stat shows node_stat_ino(). */
 	int (*getattr)(struct mount *m, struct node *node, struct ns_attr *attr);
+	bool attr_moves; /* they change by themselves: the kernel asks each time */
+
+	/* Of an open file, where that differs: what the kernel asks for when somebody seeks to the end. */
+	int (*open_getattr)(struct mount *m, struct node *node, struct handle *h, struct ns_attr *attr);
 
 	/* A directory's: the entry of `name`, with one lookup counted.               -ENOTDIR */
 	int (*lookup)(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e);
@@ -105,6 +118,9 @@ struct kind {
 		    uint64_t *out);
 	int (*readlink)(fuse_req_t req, struct node *node, struct buf *out);
 
+	/* poll(2) of an open file whose reads may wait. Replies. Takes `handle`, by which to tell of a change; it may be NULL. */
+	void (*poll)(fuse_req_t req, struct handle *h, struct fuse_pollhandle *handle);
+
 	/* Extended attributes, the names of listxattr each ended by a NUL. `has_own_xattrs`: user.mvccfs.* answers. */
 	int (*getxattr)(fuse_req_t req, struct node *node, const char *name, struct buf *out);
 	int (*listxattr)(fuse_req_t req, struct node *node, struct buf *out);
@@ -116,12 +132,23 @@ struct kind {
 	int read_only; /* the error of what would change it: -EROFS, or -EPERM */
 };
 
-extern const struct kind kind_live, kind_revdir, kind_past_dir, kind_past_file, kind_ctl;
+extern const struct kind kind_live, kind_revdir, kind_past_dir, kind_past_file, kind_ctl, kind_tagdir,
+	kind_tag, kind_histdir, kind_history, kind_status, kind_watch, kind_txn, kind_txns, kind_txn_file;
 
 const struct kind *kind_of(const struct node *node);
 
-/* The tree a node is in, if it can be changed; else NULL. */
-struct ns *tree_of(struct mount *m, const struct node *node);
+/* Which of the trees that can be changed a node is in: 0 for none, 1 the live one, else that of a transaction. */
+uint64_t tree_of(const struct node *node);
+
+/* The tree of a node, while a handler uses it: of a transaction for one thread at a time. */
+struct tree {
+	struct ns *ns;
+	struct ns_txn *txn; /* held; NULL: the live tree */
+};
+
+/* -ESTALE when the transaction has ended. tree_leave() ends it before the reply, and accepts what failed. */
+int tree_enter(struct mount *m, const struct node *node, struct tree *out);
+void tree_leave(struct tree *tree);
 
 static inline struct mount *mount_of(fuse_req_t req)
 {
@@ -159,6 +186,7 @@ void reply_part(fuse_req_t req, struct slice bytes, size_t size, uint64_t off);
 struct asker {
 	struct ns_who who;
 	char comm[32];
+	struct label label;
 };
 
 /* Valid as long as `a`. */
@@ -176,17 +204,22 @@ void entry_of(struct mount *m, struct node *node, const struct ns_attr *attr, do
 int kind_entry(struct mount *m, enum node_kind kind, uint64_t ino, mvcc_rev_t rev, struct node *parent,
 	       const char *name, double timeout, struct fuse_entry_param *e);
 
-/* An entry for a live inode just looked up or made; counts a lookup. */
-int live_entry(struct mount *m, const struct ns_attr *attr, struct fuse_entry_param *e);
+/* An entry for an inode just looked up or made in `dir`, of a tree that can be changed; counts a lookup. */
+int tree_entry(struct mount *m, const struct node *dir, const struct ns_attr *attr,
+	       struct fuse_entry_param *e);
 
 /* Takes back a lookup whose reply nobody was there to take. The request is gone by then. */
 void forget_entry(struct mount *m, const struct fuse_entry_param *e);
 
-void reply_live_entry(fuse_req_t req, int err, const struct ns_attr *attr);
+void reply_entry(fuse_req_t req, int err, const struct fuse_entry_param *e);
+void reply_tree_entry(fuse_req_t req, const struct node *dir, int err, const struct ns_attr *attr);
 
 /* May nothing be called so in that directory? */
 bool reserved(struct mount *m, const struct node *dir, const char *name);
-bool at_root(const struct node *dir);
+
+/* The names of ours that mean something in a directory of the live tree, one by one: NULL after the last. */
+const char *own_name(struct mount *m, const struct node *dir, unsigned i, enum node_kind *kind,
+		     uint64_t *ino);
 
 /* The entry of `name` in any directory. */
 int lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e);
@@ -212,6 +245,8 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi);
 void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t off, off_t len, struct fuse_file_info *fi);
 void op_lseek(fuse_req_t req, fuse_ino_t id, off_t off, int whence, struct fuse_file_info *fi);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *in_fi,
+			fuse_ino_t out, off_t out_off, struct fuse_file_info *out_fi, size_t len, int flags);
 void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
 void op_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fuse_file_info *fi);
 void op_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fuse_file_info *fi);
@@ -223,7 +258,13 @@ void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name);
 
 struct handle *handle_new(struct fuse_file_info *fi); /* NULL: no memory */
 void handle_clear(struct handle *h);                  /* all but the file: a listing begins anew */
-void handle_free(struct handle *h);
+void handle_free(struct handle *h);                   /* closes the file, too, if it is open */
+
+/* The file of a handle, just opened, is in that tree. */
+void handle_in(struct handle *h, const struct tree *tree);
+
+/* The tree of an open file, entered: -ESTALE if it was a transaction's that has ended. For tree_leave(). */
+int file_enter(struct mount *m, struct handle *h, struct tree *out);
 
 /* ---- fuse_past.c --------------------------------------------------------------------------------- */
 
@@ -262,11 +303,15 @@ struct call {
 	unsigned flags;
 	struct ns_attr set;
 	unsigned what;
+	struct ns_copy copy;
 	struct fuse_file_info fi;
 };
 
 /* Runs a change now if the ring has room for it, else later. */
 void dispatch(struct call *c);
+
+struct call *call_copy(const struct call *c); /* NULL: no memory */
+void call_free(struct call *c);
 
 void *parker_main(void *arg);
 
@@ -276,10 +321,50 @@ void reply_when_synced(fuse_req_t req, mvcc_rev_t rev, size_t written);
 /* Waits until the store owes no completion any more. */
 void waits_end(struct mount *m);
 
-/* ---- fuse_ctl.c ---------------------------------------------------------------------------------- */
+/* ---- fuse_work.c: threads for what takes long -------------------------------------------------- */
 
-int ctl_start(struct mount *m);
-void ctl_stop(struct mount *m);
+/*
+ * Runs `run(arg)` on a thread of its own, which may wait for the disk and, as it serves no request, tell the kernel to forget
+ * things. 0, -EAGAIN when too many run already, -ENOMEM.
+ */
+int work_start(struct mount *m, void (*run)(void *arg), void *arg);
+int work_init(struct mount *m);
+void work_end(struct mount *m); /* waits for all of it */
+
+/* As dispatch(), for a change that waits for the disk whatever the ring has: on a thread of its own. */
+void dispatch_long(struct call *c);
+
+/* ---- fuse_watch.c -------------------------------------------------------------------------------- */
+
+void op_poll(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct fuse_pollhandle *handle);
+
+int teller_start(struct mount *m);
+void teller_stop(struct mount *m); /* answers whoever still waits; also if it was not started */
+
+/* ---- fuse_live.c ---------------------------------------------------------------------------------- */
+
+/* What fuse_txn.c does in the same way. */
+int tree_getattr(struct mount *m, struct node *node, struct ns_attr *attr);
+int tree_opendir(fuse_req_t req, struct node *dir, struct handle *h);
+int tree_open(fuse_req_t req, struct node *node, struct handle *h, struct fuse_file_info *fi);
+void tree_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off);
+int tree_seek(fuse_req_t req, struct node *node, struct handle *h, uint64_t off, int whence, uint64_t *out);
+int tree_readlink(fuse_req_t req, struct node *node, struct buf *out);
+int tree_getxattr(fuse_req_t req, struct node *node, const char *name, struct buf *out);
+int tree_listxattr(fuse_req_t req, struct node *node, struct buf *out);
+
+/* Fills a line of a listing from an entry of a tree, whose nodes have the kind and `rev` of `dir`. */
+void tree_listed(const struct node *dir, const struct ns_dirent *entry, struct listed *out);
+
+/* ---- fuse_txn.c ----------------------------------------------------------------------------------- */
+
+bool txn_reserved(const struct node *dir, const char *name);
+
+/* Creating @commit commits. True when `c` was that, and has been or will be answered. */
+bool txn_create(struct call *c);
+
+/* The number stat shows of the directory that holds a transaction's root. */
+uint64_t txns_stat_ino(void);
 
 /* ---- fuse_notify.c ------------------------------------------------------------------------------- */
 
@@ -288,5 +373,13 @@ void ctl_stop(struct mount *m);
  * be called from a thread that serves a request, as the kernel may hold a lock that the request waits for.
  */
 void notify_changed(struct mount *m, mvcc_rev_t rev);
+
+/*
+ * The thread that serves no request. It makes the kernel forget what a failed compare dropped (ns_file_if()), and
+ * answers a request when all that was found before it is forgotten.
+ */
+int notifier_start(struct mount *m);
+void notifier_stop(struct mount *m);
+void reply_after_notices(fuse_req_t req, int err);
 
 #endif

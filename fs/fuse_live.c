@@ -1,7 +1,10 @@
 /*
- * The live tree, as nodes: what was committed last and what is being written.
+ * The live tree, as nodes: what was committed last and what is being written. The trees of transactions do most in
+ * the same way (tree_*()).
  */
 #include "fs/fuse_int.h"
+
+#include "fs/ns_txn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,103 +12,142 @@
 #include <string.h>
 
 /*
- * A live node whose inode is not there has lost its last name. If we have not been told so yet, the
+ * A node whose inode is not there has lost its last name. If we have not been told so yet, the
  * rename or unlink that did it is about to return: ESTALE makes the kernel look the name up again.
  */
-static int live_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
+int tree_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
 {
 	struct ns_gone gone;
-	int err = ns_getattr(m->ns, node->ino, attr);
+	struct tree tree;
+	int err = tree_enter(m, node, &tree);
 
-	if (err != -ENOENT)
+	if (err)
 		return err;
-	gone = node_gone(&m->nodes, node);
-	return gone.rev ? ns_gone_getattr(m->ns, gone, attr) : -ESTALE;
+	err = ns_getattr(tree.ns, node->ino, attr);
+	if (err == -ENOENT) {
+		gone = node_gone(&m->nodes, node);
+		err = gone.rev ? ns_gone_getattr(tree.ns, gone, attr) : -ESTALE;
+	}
+	tree_leave(&tree);
+	return err;
+}
+
+/* `revdir=disabled` leaves nothing of the past to be seen. */
+static bool is_hidden(struct mount *m, enum node_kind kind)
+{
+	return m->config->revdir == REVDIR_DISABLED &&
+	       (kind == NODE_REVDIR || kind == NODE_HISTDIR || kind == NODE_TAGDIR);
 }
 
 static int live_lookup(struct mount *m, struct node *dir, const char *name, struct fuse_entry_param *e)
 {
+	enum node_kind kind;
 	struct ns_attr attr;
+	const char *own;
+	uint64_t ino;
 	int err;
 
-	if (reserved(m, dir, name)) {
-		if (strcmp(name, m->config->revname) == 0 && m->config->revdir != REVDIR_DISABLED)
-			return kind_entry(m, NODE_REVDIR, dir->ino, 0, NULL, NULL, FOREVER, e);
-		if (at_root(dir) && strcmp(name, "@ctl") == 0)
-			return kind_entry(m, NODE_CTL, 0, 0, NULL, NULL, FOREVER, e);
+	for (unsigned i = 0; (own = own_name(m, dir, i, &kind, &ino)); i++)
+		if (strcmp(name, own) == 0)
+			return is_hidden(m, kind) ? -ENOENT :
+						    kind_entry(m, kind, ino, 0, NULL, NULL, FOREVER, e);
+	if (reserved(m, dir, name))
 		return -ENOENT;
-	}
 	err = ns_lookup(m->ns, dir->ino, slice_str(name), &attr);
-	return err ? err : live_entry(m, &attr, e);
+	return err ? err : tree_entry(m, dir, &attr, e);
 }
 
 /* ---- listing ----------------------------------------------------------------------------------- */
 
-static int live_opendir(fuse_req_t req, struct node *dir, struct handle *h)
+int tree_opendir(fuse_req_t req, struct node *dir, struct handle *h)
 {
-	return ns_opendir(mount_of(req)->ns, dir->ino, &h->dir);
+	struct tree tree;
+	int err = tree_enter(mount_of(req), dir, &tree);
+
+	if (err)
+		return err;
+	err = ns_opendir(tree.ns, dir->ino, &h->dir);
+	tree_leave(&tree);
+	return err;
 }
 
-/* The names that `revdir=visible` lists at the root. */
-static const char *visible_name(struct mount *m, const struct node *dir, uint64_t i)
+void tree_listed(const struct node *dir, const struct ns_dirent *entry, struct listed *out)
 {
-	if (m->config->revdir != REVDIR_VISIBLE || !at_root(dir))
-		return NULL;
-	return i == 0 ? m->config->revname : i == 1 ? "@ctl" : NULL;
+	memcpy(out->name, entry->name.data, entry->name.len);
+	out->name[entry->name.len] = '\0';
+	out->type = entry->type;
+	out->ino = node_stat_ino(dir->kind, entry->ino, dir->rev);
 }
 
 static int live_list(struct mount *m, struct node *dir, struct handle *h, uint64_t pos, struct listed *out)
 {
+	bool visible = m->config->revdir == REVDIR_VISIBLE && dir->ino == NS_ROOT;
+	enum node_kind kind;
 	struct ns_dirent d;
-	const char *name;
+	const char *own;
+	uint64_t ino;
 	int got;
 
-	for (uint64_t i = 0; (name = visible_name(m, dir, i)); i++) {
+	for (unsigned i = 0; visible && (own = own_name(m, dir, i, &kind, &ino)); i++) {
 		if (pos-- == 0) {
-			snprintf(out->name, sizeof(out->name), "%s", name);
-			out->ino = node_stat_ino(i == 0 ? NODE_REVDIR : NODE_CTL, i == 0 ? dir->ino : 0, 0);
-			out->type = NS_TYPE_OF(i == 0 ? S_IFDIR : S_IFREG);
+			snprintf(out->name, sizeof(out->name), "%s", own);
+			out->ino = node_stat_ino(kind, ino, 0);
+			out->type = NS_TYPE_OF(kind == NODE_CTL || kind == NODE_STATUS || kind == NODE_WATCH ?
+						       S_IFREG :
+						       S_IFDIR);
 			return 1;
 		}
 	}
 	got = ns_dir_read(h->dir, pos, &d);
-	if (got <= 0)
-		return got;
-	memcpy(out->name, d.name.data, d.name.len);
-	out->name[d.name.len] = '\0';
-	out->type = d.type;
-	out->ino = d.ino;
-	return 1;
+	if (got > 0)
+		tree_listed(dir, &d, out);
+	return got;
 }
 
 /* ---- files ------------------------------------------------------------------------------------- */
 
-static int live_open(fuse_req_t req, struct node *node, struct handle *h, struct fuse_file_info *fi)
+int tree_open(fuse_req_t req, struct node *node, struct handle *h, struct fuse_file_info *fi)
 {
 	struct mount *m = mount_of(req);
 	unsigned how = (fi->flags & O_ACCMODE) == O_RDONLY ? NS_OPEN_READ : NS_OPEN_WRITE;
 	struct ns_gone gone = node_gone(&m->nodes, node);
 	struct asker asker;
+	const struct ns_who *who = NULL;
+	struct tree tree;
 	int err;
 
 	fi->keep_cache = 1;
 	fi->noflush = how == NS_OPEN_READ;
 	if (fi->flags & O_TRUNC)
 		how |= NS_OPEN_TRUNC;
-	err = ns_file_open(m->ns, who_asks(req, &asker), node->ino, how, gone, &h->file);
-	if (err != -ENOENT || gone.rev)
+	if (how & NS_OPEN_TRUNC)
+		who = who_asks(req, &asker);
+	err = tree_enter(m, node, &tree);
+	if (err)
 		return err;
-	/* It went between the two: as live_getattr() has it. */
-	gone = node_gone(&m->nodes, node);
-	return gone.rev ? ns_file_open(m->ns, &asker.who, node->ino, how, gone, &h->file) : -ESTALE;
+	err = ns_file_open(tree.ns, who, node->ino, how, gone, &h->file);
+	if (err == -ENOENT && !gone.rev) {
+		/* It went between the two: as tree_getattr() has it. */
+		gone = node_gone(&m->nodes, node);
+		err = gone.rev ? ns_file_open(tree.ns, who, node->ino, how, gone, &h->file) : -ESTALE;
+	}
+	if (!err)
+		handle_in(h, &tree);
+	tree_leave(&tree);
+	return err;
 }
 
-static void live_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off)
+void tree_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off)
 {
 	char *data = malloc(size);
-	ssize_t n = data ? ns_file_read(h->file, off, data, size) : -ENOMEM;
+	struct tree tree;
+	ssize_t n = data ? file_enter(mount_of(req), h, &tree) : -ENOMEM;
 
 	(void)node;
+	if (!n) {
+		n = ns_file_read(h->file, off, data, size);
+		tree_leave(&tree);
+	}
 	if (n < 0)
 		reply_err(req, (int)n);
 	else
@@ -113,40 +155,66 @@ static void live_read(fuse_req_t req, struct node *node, struct handle *h, size_
 	free(data);
 }
 
-static int live_seek(fuse_req_t req, struct node *node, struct handle *h, uint64_t off, int whence,
-		     uint64_t *out)
+int tree_seek(fuse_req_t req, struct node *node, struct handle *h, uint64_t off, int whence, uint64_t *out)
 {
-	(void)req;
+	struct tree tree;
+	int err = file_enter(mount_of(req), h, &tree);
+
 	(void)node;
-	return ns_file_seek(h->file, off, whence, out);
+	if (err)
+		return err;
+	err = ns_file_seek(h->file, off, whence, out);
+	tree_leave(&tree);
+	return err;
 }
 
-static int live_readlink(fuse_req_t req, struct node *node, struct buf *out)
+int tree_readlink(fuse_req_t req, struct node *node, struct buf *out)
 {
-	return ns_readlink(mount_of(req)->ns, node->ino, out);
+	struct tree tree;
+	int err = tree_enter(mount_of(req), node, &tree);
+
+	if (err)
+		return err;
+	err = ns_readlink(tree.ns, node->ino, out);
+	tree_leave(&tree);
+	return err;
 }
 
-static int live_getxattr(fuse_req_t req, struct node *node, const char *name, struct buf *out)
+int tree_getxattr(fuse_req_t req, struct node *node, const char *name, struct buf *out)
 {
-	return ns_getxattr(mount_of(req)->ns, node->ino, name, out);
+	struct tree tree;
+	int err = tree_enter(mount_of(req), node, &tree);
+
+	if (err)
+		return err;
+	err = ns_getxattr(tree.ns, node->ino, name, out);
+	tree_leave(&tree);
+	return err;
 }
 
-static int live_listxattr(fuse_req_t req, struct node *node, struct buf *out)
+int tree_listxattr(fuse_req_t req, struct node *node, struct buf *out)
 {
-	return ns_listxattr(mount_of(req)->ns, node->ino, out);
+	struct tree tree;
+	int err = tree_enter(mount_of(req), node, &tree);
+
+	if (err)
+		return err;
+	err = ns_listxattr(tree.ns, node->ino, out);
+	tree_leave(&tree);
+	return err;
 }
 
 const struct kind kind_live = {
-	.getattr = live_getattr,
+	.getattr = tree_getattr,
 	.lookup = live_lookup,
 	.absent_is_kept = true,
-	.opendir = live_opendir,
+	.opendir = tree_opendir,
 	.list = live_list,
-	.open = live_open,
-	.read = live_read,
-	.seek = live_seek,
-	.readlink = live_readlink,
-	.getxattr = live_getxattr,
-	.listxattr = live_listxattr,
+	.open = tree_open,
+	.read = tree_read,
+	.seek = tree_seek,
+	.readlink = tree_readlink,
+	.getxattr = tree_getxattr,
+	.listxattr = tree_listxattr,
 	.has_own_xattrs = true,
 };

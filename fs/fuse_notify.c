@@ -71,3 +71,143 @@ void notify_changed(struct mount *m, mvcc_rev_t rev)
 	}
 	mvcc_log_close(log);
 }
+
+/* ---- what must wait for a thread of its own ------------------------------------------------------ */
+
+/* Something to forget or, with `req`, a request to answer once all before it is forgotten. */
+struct notice {
+	struct notice *next;
+	fuse_req_t req;
+	int err;
+	struct ns_gone gone; /* its rev may be 0 */
+	uint64_t ino, dir;
+	size_t len;
+	uint8_t name[NS_NAME_MAX];
+};
+
+struct notifier {
+	struct mount *m;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct notice *first, **end; /* lock, as the rest */
+	bool stop;
+};
+
+static void notice_add(struct notifier *n, struct notice *notice)
+{
+	pthread_mutex_lock(&n->lock);
+	*n->end = notice;
+	n->end = &notice->next;
+	pthread_cond_signal(&n->wake);
+	pthread_mutex_unlock(&n->lock);
+}
+
+/* A compare failed, and what was written is not there any more. Runs with locks of the tree held. */
+static void on_dropped(void *arg, const struct ns_dropped *what)
+{
+	struct notifier *n = arg;
+	struct notice *notice = calloc(1, sizeof(*notice));
+
+	if (!notice)
+		return; /* the writer is told all the same; the kernel keeps the pages until the next change */
+	notice->ino = what->ino;
+	notice->gone = what->gone;
+	notice->dir = what->dir;
+	notice->len = what->name.len;
+	memcpy(notice->name, what->name.data, what->name.len);
+	notice_add(n, notice);
+}
+
+void reply_after_notices(fuse_req_t req, int err)
+{
+	struct notice *notice = calloc(1, sizeof(*notice));
+
+	if (!notice) {
+		reply_err(req, err);
+		return;
+	}
+	notice->req = req;
+	notice->err = err;
+	notice_add(mount_of(req)->notifier, notice);
+}
+
+static void notice_do(struct mount *m, const struct notice *notice)
+{
+	if (notice->req) {
+		reply_err(notice->req, notice->err);
+		return;
+	}
+	if (notice->gone.rev) {
+		node_set_gone(&m->nodes, notice->gone);
+		forget_name(m, notice->dir, slice_of(notice->name, notice->len));
+	}
+	forget_inode(m, notice->ino);
+}
+
+static void *notifier_main(void *arg)
+{
+	struct notifier *n = arg;
+
+	pthread_mutex_lock(&n->lock);
+	while (n->first || !n->stop) {
+		struct notice *notice = n->first;
+
+		if (!notice) {
+			pthread_cond_wait(&n->wake, &n->lock);
+			continue;
+		}
+		n->first = notice->next;
+		if (!n->first)
+			n->end = &n->first;
+		pthread_mutex_unlock(&n->lock);
+		notice_do(n->m, notice);
+		free(notice);
+		pthread_mutex_lock(&n->lock);
+	}
+	pthread_mutex_unlock(&n->lock);
+	return NULL;
+}
+
+int notifier_start(struct mount *m)
+{
+	struct notifier *n = calloc(1, sizeof(*n));
+	int err;
+
+	if (!n)
+		return -ENOMEM;
+	n->m = m;
+	n->end = &n->first;
+	pthread_mutex_init(&n->lock, NULL);
+	pthread_cond_init(&n->wake, NULL);
+	err = -pthread_create(&n->thread, NULL, notifier_main, n);
+	if (err) {
+		pthread_mutex_destroy(&n->lock);
+		pthread_cond_destroy(&n->wake);
+		free(n);
+		return err;
+	}
+	m->notifier = n;
+	if (m->ns)
+		ns_on_dropped(m->ns, on_dropped, n);
+	return 0;
+}
+
+void notifier_stop(struct mount *m)
+{
+	struct notifier *n = m->notifier;
+
+	if (!n)
+		return;
+	if (m->ns)
+		ns_on_dropped(m->ns, NULL, NULL);
+	pthread_mutex_lock(&n->lock);
+	n->stop = true;
+	pthread_cond_signal(&n->wake);
+	pthread_mutex_unlock(&n->lock);
+	pthread_join(n->thread, NULL);
+	pthread_mutex_destroy(&n->lock);
+	pthread_cond_destroy(&n->wake);
+	free(n);
+	m->notifier = NULL;
+}

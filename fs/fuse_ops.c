@@ -56,17 +56,19 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct node *node = node_of(req, id);
+	const struct kind *kind = kind_of(node);
+	struct mount *m = mount_of(req);
 	struct ns_attr attr;
 	struct stat st;
-	int err = node_getattr(mount_of(req), node, &attr);
+	int err = fi && kind->open_getattr ? kind->open_getattr(m, node, handle_of(fi), &attr) :
+					     node_getattr(m, node, &attr);
 
-	(void)fi;
 	if (err) {
 		reply_err(req, err);
 		return;
 	}
 	stat_of(stat_ino_of(node), &attr, &st);
-	fuse_reply_attr(req, &st, FOREVER);
+	fuse_reply_attr(req, &st, kind->attr_moves ? 0 : FOREVER);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t id)
@@ -105,10 +107,16 @@ static void run_setattr(struct call *c)
 	struct mount *m = mount_of(c->req);
 	struct ns_attr attr;
 	struct asker asker;
+	struct tree tree;
 	struct stat st;
 	int err;
 
-	err = ns_setattr(m->ns, who_asks(c->req, &asker), c->node->ino, &c->set, c->what, c->flags, &attr);
+	err = tree_enter(m, c->node, &tree);
+	if (!err) {
+		err = ns_setattr(tree.ns, who_asks(c->req, &asker), c->node->ino, &c->set, c->what, c->flags,
+				 &attr);
+		tree_leave(&tree);
+	}
 	if (err) {
 		reply_err(c->req, err);
 		return;
@@ -120,13 +128,14 @@ static void run_setattr(struct call *c)
 static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
 	struct call c = { .run = run_setattr, .req = req, .node = node_of(req, id), .flags = fi != NULL };
-	const int by_writing =
-		FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME;
+	const int by_writing = FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
+			       FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME;
 	struct timespec now;
 
-	if (!tree_of(mount_of(req), c.node)) {
+	if (!tree_of(c.node)) {
 		if (kind_of(c.node)->write && !(to_set & ~by_writing))
-			op_getattr(req, id, fi); /* "echo request > @ctl" truncates first */
+			op_getattr(req, id,
+				   fi); /* "echo request > @ctl" truncates first, touch(1) sets the times */
 		else
 			reply_err(req, kind_of(c.node)->read_only);
 		return;
@@ -170,17 +179,19 @@ static int need_name(struct mount *m, const struct node *dir, const char *name)
 void dispatch_name(struct call *c)
 {
 	struct mount *m = mount_of(c->req);
-	struct ns *tree = tree_of(m, c->node);
+	uint64_t tree = tree_of(c->node);
 	int err = 0;
 
+	if (txn_create(c))
+		return;
 	if (!tree && kind_of(c->node)->change) {
 		kind_of(c->node)->change(c);
 		return;
 	}
 	if (!tree)
 		err = kind_of(c->node)->read_only;
-	else if (c->node2 && tree_of(m, c->node2) != tree)
-		err = tree_of(m, c->node2) ? -EXDEV : kind_of(c->node2)->read_only;
+	else if (c->node2 && tree_of(c->node2) != tree)
+		err = tree_of(c->node2) ? -EXDEV : kind_of(c->node2)->read_only;
 	if (!err)
 		err = need_name(m, c->node, c->name);
 	if (!err && c->name2)
@@ -195,10 +206,15 @@ static void run_mknod(struct call *c)
 {
 	struct ns_attr attr = { 0 };
 	struct asker asker;
-	int err = ns_mknod(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
-			   c->mode, c->rdev, &attr);
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	reply_live_entry(c->req, err, &attr);
+	if (!err) {
+		err = ns_mknod(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode,
+			       c->rdev, &attr);
+		tree_leave(&tree);
+	}
+	reply_tree_entry(c->req, c->node, err, &attr);
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -220,10 +236,15 @@ static void run_mkdir(struct call *c)
 {
 	struct ns_attr attr = { 0 };
 	struct asker asker;
-	int err = ns_mkdir(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
-			   c->mode, &attr);
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	reply_live_entry(c->req, err, &attr);
+	if (!err) {
+		err = ns_mkdir(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->mode,
+			       &attr);
+		tree_leave(&tree);
+	}
+	reply_tree_entry(c->req, c->node, err, &attr);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -244,10 +265,15 @@ static void run_symlink(struct call *c)
 {
 	struct ns_attr attr = { 0 };
 	struct asker asker;
-	int err = ns_symlink(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
-			     slice_str(c->data), &attr);
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	reply_live_entry(c->req, err, &attr);
+	if (!err) {
+		err = ns_symlink(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
+				 slice_str(c->data), &attr);
+		tree_leave(&tree);
+	}
+	reply_tree_entry(c->req, c->node, err, &attr);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -269,10 +295,15 @@ static void run_link(struct call *c)
 {
 	struct ns_attr attr = { 0 };
 	struct asker asker;
-	int err = ns_link(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node2->ino, c->node->ino,
-			  slice_str(c->name), &attr);
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	reply_live_entry(c->req, err, &attr);
+	if (!err) {
+		err = ns_link(tree.ns, who_asks(c->req, &asker), c->node2->ino, c->node->ino,
+			      slice_str(c->name), &attr);
+		tree_leave(&tree);
+	}
+	reply_tree_entry(c->req, c->node, err, &attr);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t newparent, const char *newname)
@@ -294,9 +325,14 @@ static void run_unlink(struct call *c)
 	struct mount *m = mount_of(c->req);
 	struct ns_gone gone = { 0 };
 	struct asker asker;
-	int err = ns_unlink(m->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), &gone);
+	struct tree tree;
+	int err = tree_enter(m, c->node, &tree);
 
-	if (!err)
+	if (!err) {
+		err = ns_unlink(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), &gone);
+		tree_leave(&tree);
+	}
+	if (!err && c->node->kind == NODE_LIVE)
 		node_set_gone(&m->nodes, gone);
 	reply_err(c->req, err);
 }
@@ -317,9 +353,14 @@ static void run_rmdir(struct call *c)
 	struct mount *m = mount_of(c->req);
 	struct ns_gone gone = { 0 };
 	struct asker asker;
-	int err = ns_rmdir(m->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), &gone);
+	struct tree tree;
+	int err = tree_enter(m, c->node, &tree);
 
-	if (!err)
+	if (!err) {
+		err = ns_rmdir(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), &gone);
+		tree_leave(&tree);
+	}
+	if (!err && c->node->kind == NODE_LIVE)
 		node_set_gone(&m->nodes, gone);
 	reply_err(c->req, err);
 }
@@ -340,10 +381,15 @@ static void run_rename(struct call *c)
 	struct mount *m = mount_of(c->req);
 	struct ns_gone gone = { 0 };
 	struct asker asker;
-	int err = ns_rename(m->ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name), c->node2->ino,
-			    slice_str(c->name2), c->flags, &gone);
+	struct tree tree;
+	int err = tree_enter(m, c->node, &tree);
 
-	if (!err)
+	if (!err) {
+		err = ns_rename(tree.ns, who_asks(c->req, &asker), c->node->ino, slice_str(c->name),
+				c->node2->ino, slice_str(c->name2), c->flags, &gone);
+		tree_leave(&tree);
+	}
+	if (!err && c->node->kind == NODE_LIVE)
 		node_set_gone(&m->nodes, gone);
 	reply_err(c->req, err);
 }
@@ -380,6 +426,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_HANDLE_KILLPRIV);
 	conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_CACHE_SYMLINKS |
 				       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC);
+	/* The kernel judges by access control lists; what new files inherit, in place of a umask, is ours to do. */
+	conn->want |= conn->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 	conn->max_write = WRITE_MAX;
 	conn->max_readahead = WRITE_MAX;
 	conn->max_background = 64;
@@ -424,4 +472,6 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.create = op_create,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
+	.poll = op_poll,
+	.copy_file_range = op_copy_file_range,
 };

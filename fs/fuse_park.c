@@ -17,7 +17,7 @@ static void *copy_bytes(const void *data, size_t len)
 	return copy;
 }
 
-static void call_free(struct call *c)
+void call_free(struct call *c)
 {
 	free((void *)(uintptr_t)c->name);
 	free((void *)(uintptr_t)c->name2);
@@ -25,7 +25,7 @@ static void call_free(struct call *c)
 	free(c);
 }
 
-static struct call *call_copy(const struct call *c)
+struct call *call_copy(const struct call *c)
 {
 	struct call *copy = malloc(sizeof(*copy));
 

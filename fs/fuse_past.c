@@ -9,10 +9,45 @@
 
 /* ---- what stood there -------------------------------------------------------------------------- */
 
+/* A view at the floor, if the floor still has the version of the file that the node stands for; else MVCC_ECOMPACTED. */
+static int view_at_floor(struct mount *m, struct node *node, struct mvcc_view **out)
+{
+	struct mvcc_view *view;
+	struct ns_attr attr;
+	int err = mvcc_view_open(m->db, mvcc_floor(m->db), &view);
+
+	if (err)
+		return err;
+	err = ns_at_getattr(view, node->ino, &attr);
+	if (err == -ENOENT || (!err && attr.rev != node->rev))
+		err = MVCC_ECOMPACTED;
+	if (err) {
+		mvcc_view_close(view);
+		return err;
+	}
+	atomic_store(&node->seen, mvcc_view_rev(view));
+	*out = view;
+	return 0;
+}
+
+/*
+ * A view that shows what the node stands for. The revision that made a version of a file may be gone, while later ones
+ * that have the same version are not: so the one it was last seen at is asked, then the floor.
+ */
+static int past_view(struct mount *m, struct node *node, struct mvcc_view **out)
+{
+	mvcc_rev_t rev = node->kind == NODE_PAST_FILE ? atomic_load(&node->seen) : node->rev;
+	int err = mvcc_view_open(m->db, rev, out);
+
+	if (err == MVCC_ECOMPACTED && node->kind == NODE_PAST_FILE)
+		err = view_at_floor(m, node, out);
+	return err;
+}
+
 static int past_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
 {
 	struct mvcc_view *view;
-	int err = mvcc_view_open(m->db, node->rev, &view);
+	int err = past_view(m, node, &view);
 
 	if (err)
 		return err;
@@ -35,6 +70,7 @@ int past_entry(struct mount *m, struct mvcc_view *view, uint64_t ino, struct nod
 		       node_get(&m->nodes, NODE_PAST_FILE, ino, attr.rev, NULL, NULL);
 	if (!node)
 		return -ENOMEM;
+	atomic_store(&node->seen, mvcc_view_rev(view));
 	entry_of(m, node, &attr, timeout, e);
 	return 0;
 }
@@ -101,7 +137,7 @@ static int past_open(fuse_req_t req, struct node *node, struct handle *h, struct
 		return -EROFS;
 	fi->keep_cache = 1;
 	fi->noflush = 1;
-	err = mvcc_view_open(mount_of(req)->db, node->rev, &view);
+	err = past_view(mount_of(req), node, &view);
 	if (err)
 		return err;
 	err = need_readable(req, view, node->ino);
@@ -114,7 +150,7 @@ static void past_read(fuse_req_t req, struct node *node, struct handle *h, size_
 	struct mount *m = mount_of(req);
 	struct mvcc_view *view = NULL;
 	char *data = malloc(size);
-	ssize_t n = data ? mvcc_view_open(m->db, node->rev, &view) : -ENOMEM;
+	ssize_t n = data ? past_view(m, node, &view) : -ENOMEM;
 
 	(void)h;
 	if (!n)
@@ -131,7 +167,7 @@ static int past_seek(fuse_req_t req, struct node *node, struct handle *h, uint64
 		     uint64_t *out)
 {
 	struct mvcc_view *view;
-	int err = mvcc_view_open(mount_of(req)->db, node->rev, &view);
+	int err = past_view(mount_of(req), node, &view);
 
 	(void)h;
 	if (err)
@@ -144,7 +180,7 @@ static int past_seek(fuse_req_t req, struct node *node, struct handle *h, uint64
 /* A view of a node that whoever asks may read. */
 static int readable_view(fuse_req_t req, struct node *node, struct mvcc_view **out)
 {
-	int err = mvcc_view_open(mount_of(req)->db, node->rev, out);
+	int err = past_view(mount_of(req), node, out);
 
 	if (err)
 		return err;

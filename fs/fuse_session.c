@@ -3,6 +3,8 @@
  */
 #include "fs/fuse_int.h"
 
+#include "fs/ns_txn.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -11,6 +13,8 @@
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
+
+#include "fs/ns_side.h"
 
 /*
  * SIGTERM and SIGINT unmount as umount(8) does, so that what the kernel still holds is written back
@@ -97,6 +101,26 @@ static int serve_loop(struct mount *m)
 	return err;
 }
 
+/* While the mount is served, the kernel and who has files open learn of what the store does by itself. */
+void mount_committed(void *arg, mvcc_rev_t rev)
+{
+	struct mount_news *news = arg;
+
+	pthread_mutex_lock(&news->lock);
+	if (news->mount) {
+		ns_side_removed(news->mount->ns);
+		notify_changed(news->mount, rev);
+	}
+	pthread_mutex_unlock(&news->lock);
+}
+
+static void listen_to_news(struct mount *m, bool listen)
+{
+	pthread_mutex_lock(&m->config->news->lock);
+	m->config->news->mount = listen ? m : NULL;
+	pthread_mutex_unlock(&m->config->news->lock);
+}
+
 static int serve(struct mount *m)
 {
 	struct signals signals = { .m = m, .main_thread = pthread_self() };
@@ -106,12 +130,18 @@ static int serve(struct mount *m)
 
 	sigaction(SIGUSR2, &wake, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	err = -pthread_create(&m->parker, NULL, parker_main, m);
-	if (err)
+	err = notifier_start(m);
+	if (!err)
+		err = -pthread_create(&m->parker, NULL, parker_main, m);
+	if (err) {
+		notifier_stop(m);
 		return err;
+	}
 	err = -pthread_create(&thread, NULL, signals_main, &signals);
 	if (!err) {
+		listen_to_news(m, true);
 		err = serve_loop(m);
+		listen_to_news(m, false);
 		if (err > 0)
 			err = 0; /* ended by a signal: as asked */
 		atomic_store(&signals.done, true);
@@ -124,6 +154,7 @@ static int serve(struct mount *m)
 	pthread_mutex_unlock(&m->park_lock);
 	pthread_join(m->parker, NULL);
 	waits_end(m);
+	notifier_stop(m);
 	return err;
 }
 
@@ -173,19 +204,26 @@ int mount_serve(const struct mount_config *config)
 				      config->root_rev);
 	if (err)
 		goto out;
-	err = ctl_start(m);
+	err = work_init(m);
+	if (!err)
+		err = teller_start(m);
+	if (!err && !config->root_rev)
+		err = ns_txns_new(m->ns, &m->txns);
 	if (!err)
 		err = session_new(m);
 	if (!err) {
 		err = fuse_session_mount(m->session, config->mountpoint) ? -EIO : 0;
 		if (!err) {
 			err = serve(m);
-			ctl_stop(m);
+			work_end(m);
+			teller_stop(m);
 			fuse_session_unmount(m->session);
 		}
 		fuse_session_destroy(m->session);
 	}
-	ctl_stop(m);
+	work_end(m);
+	teller_stop(m);
+	ns_txns_free(m->txns);
 	node_table_release(&m->nodes);
 out:
 	if (m->db_fd >= 0)

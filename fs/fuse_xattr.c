@@ -10,10 +10,13 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "fs/ns_acl.h"
 #include "mvcc/lease.h"
 
 #define XATTR_PREFIX "user.mvccfs."
 #define XATTR_TTL XATTR_PREFIX "ttl"
+#define XATTR_IF_REV XATTR_PREFIX "if_rev"
+#define XATTR_IF_VERSION XATTR_PREFIX "if_version"
 
 static int author_of(struct mvcc *db, mvcc_rev_t rev, struct buf *out)
 {
@@ -37,12 +40,17 @@ static int author_of(struct mvcc *db, mvcc_rev_t rev, struct buf *out)
 }
 
 /* The lease of a file that lives, and what is left of its time, in seconds. */
-static int lease_xattr(struct ns *ns, uint64_t ino, bool ttl, struct buf *out)
+static int lease_xattr(struct mount *m, struct node *node, bool ttl, struct buf *out)
 {
 	struct mvcc_lease lease;
+	struct tree tree;
 	char text[32];
-	int err = ns ? ns_get_lease(ns, ino, &lease) : -ENODATA;
+	int err = tree_of(node) ? tree_enter(m, node, &tree) : -ENODATA;
 
+	if (!err) {
+		err = ns_get_lease(tree.ns, node->ino, &lease);
+		tree_leave(&tree);
+	}
 	if (err)
 		return err;
 	snprintf(text, sizeof(text), "%" PRIu64, ttl ? (lease.left_ms + 999) / 1000 : lease.id);
@@ -58,7 +66,7 @@ static int own_xattr(struct mount *m, struct node *node, const char *name, struc
 	int err;
 
 	if (strcmp(name, "ttl") == 0 || strcmp(name, "lease") == 0)
-		return lease_xattr(tree_of(m, node), node->ino, name[0] == 't', out);
+		return lease_xattr(m, node, name[0] == 't', out);
 	err = node_getattr(m, node, &attr);
 	if (err)
 		return err;
@@ -96,6 +104,19 @@ static bool is_own_xattr(const char *name)
 	return strncmp(name, XATTR_PREFIX, sizeof(XATTR_PREFIX) - 1) == 0;
 }
 
+/* The kernel hands over names of any kind; these there are. */
+static int name_check(const char *name)
+{
+	static const char *const spaces[] = { "user.", "trusted.", "security." };
+
+	if (acl_is_name(name))
+		return 0;
+	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++)
+		if (strncmp(name, spaces[i], strlen(spaces[i])) == 0)
+			return name[strlen(spaces[i])] ? 0 : -EINVAL;
+	return -EOPNOTSUPP;
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 {
 	struct node *node = node_of(req, id);
@@ -103,7 +124,9 @@ void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 	struct buf value = { 0 };
 	int err = -ENODATA;
 
-	if (is_own_xattr(name)) {
+	if (name_check(name)) {
+		err = name_check(name);
+	} else if (is_own_xattr(name)) {
 		if (kind->has_own_xattrs)
 			err = own_xattr(mount_of(req), node, name + sizeof(XATTR_PREFIX) - 1, &value);
 	} else if (kind->getxattr) {
@@ -126,42 +149,83 @@ void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 	buf_release(&names);
 }
 
-/* `user.mvccfs.ttl`: whole seconds in digits. */
-static int set_ttl(struct ns *ns, const struct ns_who *who, uint64_t ino, struct slice value)
+/* A number in digits. */
+static int parse_number(struct slice value, uint64_t *out)
 {
-	uint64_t s = 0;
+	uint64_t n = 0;
 
 	if (!value.len)
 		return -EINVAL;
 	for (size_t i = 0; i < value.len; i++)
 		if (value.data[i] < '0' || value.data[i] > '9' ||
-		    __builtin_mul_overflow(s, (uint64_t)10, &s) ||
-		    __builtin_add_overflow(s, (uint64_t)(value.data[i] - '0'), &s))
+		    __builtin_mul_overflow(n, (uint64_t)10, &n) ||
+		    __builtin_add_overflow(n, (uint64_t)(value.data[i] - '0'), &n))
 			return -EINVAL;
-	return ns_set_ttl(ns, who, ino, s);
+	*out = n;
+	return 0;
+}
+
+/* One of ours: `ttl` in whole seconds, or what a compare-and-swap compares with. */
+static int set_own(struct call *c, struct ns *ns)
+{
+	struct asker asker;
+	uint64_t n;
+	int err = parse_number(slice_of(c->data, c->len), &n);
+
+	if (err)
+		return err;
+	if (strcmp(c->name, XATTR_TTL) == 0)
+		return ns_set_ttl(ns, who_asks(c->req, &asker), c->node->ino, n);
+	return ns_file_if(ns, c->node->ino, strcmp(c->name, XATTR_IF_REV) == 0 ? NS_IF_REV : NS_IF_VERSION,
+			  n);
+}
+
+/* Whoever sets an access list without being in the file's group takes its set-group-id bit away, as chmod would. */
+static bool keeps_sgid(fuse_req_t req, struct node *node)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	gid_t groups[256];
+	struct ns_attr attr;
+	int n;
+
+	if (ctx->uid == 0 || node_getattr(mount_of(req), node, &attr) || !(attr.mode & S_ISGID) ||
+	    ctx->gid == attr.gid)
+		return true;
+	n = fuse_req_getgroups(req, sizeof(groups) / sizeof(groups[0]), groups);
+	for (int i = 0; i < n && i < (int)(sizeof(groups) / sizeof(groups[0])); i++)
+		if (groups[i] == attr.gid)
+			return true;
+	return false;
 }
 
 static void run_setxattr(struct call *c)
 {
 	struct asker asker;
+	struct tree tree;
+	int err;
 
-	if (strcmp(c->name, XATTR_TTL) == 0) {
-		reply_err(c->req, set_ttl(tree_of(mount_of(c->req), c->node), who_asks(c->req, &asker),
-					  c->node->ino, slice_of(c->data, c->len)));
-		return;
-	}
-	reply_err(c->req, ns_setxattr(mount_of(c->req)->ns, who_asks(c->req, &asker), c->node->ino, c->name,
-				      slice_of(c->data, c->len), (int)c->flags));
+	if (strcmp(c->name, ACL_ACCESS) == 0 && !keeps_sgid(c->req, c->node))
+		c->flags |= NS_XATTR_DROP_SGID;
+	err = tree_enter(mount_of(c->req), c->node, &tree);
+	if (!err && is_own_xattr(c->name))
+		err = set_own(c, tree.ns);
+	else if (!err)
+		err = ns_setxattr(tree.ns, who_asks(c->req, &asker), c->node->ino, c->name,
+				  slice_of(c->data, c->len), (int)c->flags);
+	tree_leave(&tree);
+	reply_err(c->req, err);
 }
 
-/* May this xattr be set or removed? */
-static int need_xattr_writable(struct mount *m, const struct node *node, const char *name)
+/* May this xattr be removed or, with `set`, set? */
+static int need_xattr_writable(const struct node *node, const char *name, bool set)
 {
-	if (!tree_of(m, node))
+	bool compare = strcmp(name, XATTR_IF_REV) == 0 || strcmp(name, XATTR_IF_VERSION) == 0;
+
+	if (!tree_of(node))
 		return kind_of(node)->read_only;
-	if (is_own_xattr(name) && strcmp(name, XATTR_TTL) != 0)
+	if (is_own_xattr(name) && strcmp(name, XATTR_TTL) != 0 && !(set && compare))
 		return -EPERM;
-	return strncmp(name, "system.", 7) == 0 ? -EOPNOTSUPP : 0;
+	return name_check(name);
 }
 
 void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
@@ -175,7 +239,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 		.len = size,
 		.flags = (unsigned)flags,
 	};
-	int err = need_xattr_writable(mount_of(req), c.node, name);
+	int err = need_xattr_writable(c.node, name, true);
 
 	if (err)
 		reply_err(req, err);
@@ -183,25 +247,32 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 		dispatch(&c);
 }
 
+static int remove_ttl(struct ns *ns, const struct ns_who *who, uint64_t ino)
+{
+	struct mvcc_lease lease;
+	int err = ns_get_lease(ns, ino, &lease);
+
+	return err ? err : ns_set_ttl(ns, who, ino, 0);
+}
+
 static void run_removexattr(struct call *c)
 {
-	struct ns *ns = tree_of(mount_of(c->req), c->node);
 	struct asker asker;
-	struct mvcc_lease lease;
-	int err;
+	struct tree tree;
+	int err = tree_enter(mount_of(c->req), c->node, &tree);
 
-	if (strcmp(c->name, XATTR_TTL) == 0) {
-		err = ns_get_lease(ns, c->node->ino, &lease);
-		reply_err(c->req, err ? err : ns_set_ttl(ns, who_asks(c->req, &asker), c->node->ino, 0));
-		return;
-	}
-	reply_err(c->req, ns_removexattr(ns, who_asks(c->req, &asker), c->node->ino, c->name));
+	if (!err && strcmp(c->name, XATTR_TTL) == 0)
+		err = remove_ttl(tree.ns, who_asks(c->req, &asker), c->node->ino);
+	else if (!err)
+		err = ns_removexattr(tree.ns, who_asks(c->req, &asker), c->node->ino, c->name);
+	tree_leave(&tree);
+	reply_err(c->req, err);
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 {
 	struct call c = { .run = run_removexattr, .req = req, .node = node_of(req, id), .name = name };
-	int err = need_xattr_writable(mount_of(req), c.node, name);
+	int err = need_xattr_writable(c.node, name, false);
 
 	if (err)
 		reply_err(req, err);

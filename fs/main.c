@@ -390,6 +390,8 @@ static void ready(void *arg)
 	daemon_state.ready_fd = -1;
 }
 
+static struct mount_news news = MOUNT_NEWS_INIT;
+
 static int serve(struct options *o, struct mvcc *db)
 {
 	struct ns_options ns_options = {
@@ -400,6 +402,7 @@ static int serve(struct options *o, struct mvcc *db)
 	};
 	struct mount_config config = {
 		.db = db,
+		.news = &news,
 		.program = "mvccfs",
 		.db_path = o->db,
 		.mountpoint = o->mountpoint,
@@ -450,6 +453,8 @@ static int run(struct options *o)
 		.sync_ms = o->sync_ms,
 		.create = true,
 		.init = ns_init,
+		.committed = mount_committed,
+		.committed_arg = &news,
 		.log = log_text,
 	};
 	struct mvcc *db;

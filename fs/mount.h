@@ -4,6 +4,8 @@
 #ifndef FS_MOUNT_H
 #define FS_MOUNT_H
 
+#include <pthread.h>
+
 #include "fs/ns.h"
 
 enum mount_revdir {
@@ -12,9 +14,26 @@ enum mount_revdir {
 	REVDIR_DISABLED, /* it answers to nothing */
 };
 
+struct mount;
+
+/*
+ * Where the store brings news of revisions that it makes by itself (mvcc_options.committed): they reach the mount while
+ * there is one. Outlives the store.
+ */
+struct mount_news {
+	pthread_mutex_t lock;
+	struct mount *mount; /* lock */
+};
+#define MOUNT_NEWS_INIT                           \
+	{                                         \
+		.lock = PTHREAD_MUTEX_INITIALIZER \
+	}
+void mount_committed(void *news, mvcc_rev_t rev);
+
 struct mount_config {
 	struct mvcc *db;
 	struct ns *ns;
+	struct mount_news *news;
 	const char *program; /* argv[0] */
 	const char *db_path; /* as shown by df and by @ctl */
 	const char *mountpoint;

@@ -12,6 +12,7 @@
 #define FS_NODE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "fs/ns.h"
 
@@ -19,16 +20,28 @@ enum node_kind {
 	NODE_LIVE,      /* an inode of the live tree */
 	NODE_REVDIR,    /* D/@rev of the live directory `ino` */
 	NODE_PAST_DIR,  /* directory `ino` at revision `rev` */
-	NODE_PAST_FILE, /* anything else, in the version that revision `rev` made */
+	NODE_PAST_FILE, /* anything else, in the version that revision `rev` made; seen at revision `seen` */
 	NODE_CTL,       /* /@ctl */
+	NODE_TAGDIR,    /* /@tag */
+	NODE_TAG,       /* /@tag/NAME: `ino` tells pins of one revision apart */
+	NODE_HISTDIR,   /* D/@history of the live directory `ino` */
+	NODE_HISTORY,   /* D/@history/NAME */
+	NODE_STATUS,    /* /@status */
+	NODE_WATCH,     /* D/@watch of the live directory `ino` */
+	NODE_TXN,       /* an inode of the tree of a transaction, whose id `rev` is */
+	NODE_TXNS,      /* /@txn */
+	NODE_TXN_FILE,  /* @commit, @conflicts or @message of transaction `rev`: `ino` says which */
 };
 
 struct node {
 	enum node_kind kind;
 	uint64_t ino;
 	mvcc_rev_t rev;
-	struct node *parent; /* PAST_DIR: a held node; NULL otherwise */
-	char *name;          /* PAST_DIR; NULL otherwise */
+	struct node
+		*parent; /* of what is known by its place (PAST_DIR, TAG, HISTORY): a held node; else NULL */
+	char *name;      /* likewise */
+	_Atomic mvcc_rev_t
+		seen; /* PAST_FILE: a revision that has this version, and was readable when last looked up */
 	/* The table's lock guards the rest. */
 	uint64_t nlookup;
 	uint64_t refs;       /* children, and 1 while nlookup > 0 */
@@ -49,8 +62,8 @@ int node_table_init(struct node_table *t, enum node_kind kind, mvcc_rev_t rev);
 void node_table_release(struct node_table *t);
 
 /*
- * The node, with one more lookup counted; NULL when out of memory. `parent` and `name` for
- * NODE_PAST_DIR only, `rev` for the past only.
+ * The node, with one more lookup counted; NULL when out of memory. `parent` and `name` for what is known by its place,
+ * `rev` for the past only.
  */
 struct node *node_get(struct node_table *t, enum node_kind kind, uint64_t ino, mvcc_rev_t rev,
 		      struct node *parent, const char *name);

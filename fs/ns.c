@@ -3,6 +3,7 @@
  * change came in between. Locks keep apart what this process does to one inode; what makes a change
  * right against everybody else (another transaction, a restore) is the transaction's validation.
  */
+#include "fs/ns_acl.h"
 #include "fs/ns_int.h"
 
 #include <errno.h>
@@ -71,12 +72,22 @@ void unlock_set(struct ns *ns, struct lock_set *set)
 		pthread_rwlock_unlock(&ns->stripes[set->stripe[--set->n]]);
 }
 
+int ns_source(struct ns *ns, struct ns_src *out)
+{
+	*out = (struct ns_src){ .txn = ns->bound };
+	if (ns->bound)
+		return 0;
+	return ns->live ? -ESTALE : mvcc_view_open(ns->db, MVCC_REV_LATEST, &out->view);
+}
+
 /* ---- numbers and paths ------------------------------------------------------------------------- */
 
 int new_ino(struct ns *ns, uint64_t *out)
 {
 	int err = 0;
 
+	if (ns->live)
+		return new_ino(ns->live, out);
 	pthread_mutex_lock(&ns->ino_lock);
 	if (ns->next_ino == ns->end_ino) {
 		uint64_t first;
@@ -133,10 +144,14 @@ void paths_forget(struct ns *ns)
 	pthread_mutex_unlock(&ns->path_lock);
 }
 
+/* For the story of a change; in a bound tree a change has none. */
 static int name_path(struct ns *ns, uint64_t dir, struct slice name, struct buf *out)
 {
-	int err = dir_path(ns, dir, out);
+	int err = 0;
 
+	if (ns->live)
+		return 0;
+	err = dir_path(ns, dir, out);
 	if (!err && out->len > 1)
 		err = buf_put(out, "/", 1);
 	return err ? err : buf_put_slice(out, name);
@@ -144,14 +159,19 @@ static int name_path(struct ns *ns, uint64_t dir, struct slice name, struct buf 
 
 int ns_path(struct ns *ns, uint64_t ino, struct buf *out)
 {
-	struct mvcc_view *view;
-	int err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+	struct ns_src src;
+	int err = ns_source(ns, &src);
 
 	if (err)
 		return err;
-	err = ns_at_path(view, ino, out);
-	mvcc_view_close(view);
+	err = src_path(src, ino, out);
+	mvcc_view_close(src.view);
 	return err;
+}
+
+static int story_path(struct ns *ns, uint64_t ino, struct buf *out)
+{
+	return ns->live ? 0 : ns_path(ns, ino, out);
 }
 
 /* ---- rows in a transaction --------------------------------------------------------------------- */
@@ -228,10 +248,20 @@ static int del_link(struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct sli
 	return err;
 }
 
-struct touch {
-	int64_t now_ns;
-	int64_t nlink;
-};
+void touch_apply(const struct touch *t, struct row_inode *row)
+{
+	if (row->mtime_ns < t->now_ns)
+		row->mtime_ns = t->now_ns;
+	if (row->ctime_ns < t->now_ns)
+		row->ctime_ns = t->now_ns;
+	if (t->set & NS_SET_ATIME)
+		row->atime_ns = t->atime_ns;
+	if (t->set & NS_SET_MTIME)
+		row->mtime_ns = t->mtime_ns;
+	if (t->set & NS_SET_CTIME)
+		row->ctime_ns = t->ctime_ns;
+	row->nlink = (uint64_t)((int64_t)row->nlink + t->nlink);
+}
 
 static int touch_row(const void *arg, struct slice old, struct buf *out)
 {
@@ -243,24 +273,26 @@ static int touch_row(const void *arg, struct slice old, struct buf *out)
 	err = row_inode_decode(old, &row);
 	if (err)
 		return err;
-	if (row.mtime_ns < t.now_ns)
-		row.mtime_ns = t.now_ns;
-	if (row.ctime_ns < t.now_ns)
-		row.ctime_ns = t.now_ns;
-	row.nlink = (uint64_t)((int64_t)row.nlink + t.nlink);
+	touch_apply(&t, &row);
 	return row_inode_encode(out, &row);
 }
 
-int touch_dir(struct mvcc_txn *txn, uint64_t dir, int64_t now, int64_t nlink)
+int touch_update(struct mvcc_txn *txn, uint64_t dir, const struct touch *t)
 {
-	struct touch t = { now, nlink };
 	struct buf key = { 0 };
 	int err = row_inode_key(&key, dir);
 
 	if (!err)
-		err = mvcc_txn_update(txn, slice_buf(&key), touch_row, &t, sizeof(t));
+		err = mvcc_txn_update(txn, slice_buf(&key), touch_row, t, sizeof(*t));
 	buf_release(&key);
 	return err;
+}
+
+int touch_dir(struct ns *ns, struct mvcc_txn *txn, uint64_t dir, int64_t now, int64_t nlink)
+{
+	struct touch t = { .now_ns = now, .nlink = nlink };
+
+	return ns->live ? bound_touch(ns, dir, &t) : touch_update(txn, dir, &t);
 }
 
 int expect_exists(struct mvcc_txn *txn, uint64_t ino)
@@ -299,8 +331,8 @@ static int need_dir(struct mvcc_txn *txn, uint64_t dir, struct row_inode *out)
 	return err;
 }
 
-/* -ENOTEMPTY if the directory has entries; and it must have none at commit, either. */
-static int need_empty(struct mvcc_txn *txn, uint64_t dir)
+/* -ENOTEMPTY if the directory has entries; and with `guard` it must have none at commit, either. */
+static int need_empty(struct mvcc_txn *txn, uint64_t dir, bool guard)
 {
 	struct buf start = { 0 }, end = { 0 };
 	const struct mvcc_item *item;
@@ -316,7 +348,7 @@ static int need_empty(struct mvcc_txn *txn, uint64_t dir)
 	mvcc_cursor_close(c);
 	if (err > 0)
 		err = -ENOTEMPTY;
-	if (!err)
+	if (!err && guard)
 		err = mvcc_txn_expect_empty(txn, slice_buf(&start), slice_buf(&end));
 	buf_release(&start);
 	buf_release(&end);
@@ -325,21 +357,23 @@ static int need_empty(struct mvcc_txn *txn, uint64_t dir)
 
 /* ---- one change -------------------------------------------------------------------------------- */
 
-int change_run(struct change *c, int (*body)(struct change *c, struct mvcc_txn *txn, void *arg), void *arg)
+/* Makes the change a revision of its own, tried again when another one came in between. */
+static int change_commit(struct change *c, change_body *body, void *arg)
 {
 	struct mvcc_story story = {
 		.uid = c->who->uid,
 		.gid = c->who->gid,
 		.pid = c->who->pid,
 		.comm = c->who->comm,
+		.session = c->who->session,
+		.message = c->who->message,
 		.op = c->op,
 		.path = slice_buf(&c->path),
 		.path2 = slice_buf(&c->path2),
 	};
 	struct mvcc_txn *txn;
-	int err;
+	int err = 0;
 
-	c->now = ns_time_ns();
 	for (int try = 0; try < RETRIES; try++) {
 		err = mvcc_txn_begin(c->ns->db, &txn);
 		if (err)
@@ -352,20 +386,55 @@ int change_run(struct change *c, int (*body)(struct change *c, struct mvcc_txn *
 		if (err != MVCC_ECONFLICT)
 			break;
 	}
+	return err;
+}
+
+/*
+ * Makes the change a part of the transaction that the tree stands in. Bodies ask everything before they write, so
+ * what fails with the answer to a question has written nothing. Anything else may have failed halfway.
+ */
+static int change_bound(struct change *c, change_body *body, void *arg)
+{
+	struct ns *ns = c->ns;
+	int err = ns->failed;
+
+	if (!err && !ns->bound)
+		err = -ESTALE;
+	if (err)
+		return err;
+	err = body(c, ns->bound, arg);
+	if (err == -ENOMEM || err == -ENOSPC || err == -EIO || err <= MVCC_ECOMPACTED)
+		ns->failed = err;
+	return err;
+}
+
+int change_run(struct change *c, change_body *body, void *arg)
+{
+	int err;
+
+	c->now = ns_time_ns();
+	err = c->ns->live ? change_bound(c, body, arg) : change_commit(c, body, arg);
 	buf_release(&c->path);
 	buf_release(&c->path2);
 	return err;
 }
 
-static int live_view_getattr(struct ns *ns, uint64_t ino, struct ns_attr *out)
+/* What is committed of an inode. */
+static int stored_getattr(struct ns *ns, uint64_t ino, struct ns_attr *out)
 {
-	struct mvcc_view *view;
-	int err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+	struct held_row held = { 0 };
+	struct ns_src src;
+	int err = ns_source(ns, &src);
 
+	if (!err)
+		err = src_row(src, ino, &held);
+	mvcc_view_close(src.view);
 	if (err)
 		return err;
-	err = ns_at_getattr(view, ino, out);
-	mvcc_view_close(view);
+	if (ns->live && S_ISDIR(held.row.mode))
+		bound_dir_show(ns, ino, held_is_own(&held), &held.row);
+	row_to_attr(ino, &held.row, &held.item, out);
+	held_row_release(&held);
 	return err;
 }
 
@@ -400,6 +469,7 @@ static int make_body(struct change *c, struct mvcc_txn *txn, void *arg)
 		.name = m->name,
 		.content = m->target,
 	};
+	struct buf access = { 0 }, dflt = { 0 };
 	uint64_t other;
 	uint8_t type;
 	int err;
@@ -410,17 +480,25 @@ static int make_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	err = src_dirent(validated(txn), m->dir, m->name, &other, &type);
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
+	err = acl_of_new(validated(txn), m->dir, c->who->umask, &row.mode, &access, &dflt);
 	if (parent.mode & S_ISGID) {
 		row.gid = parent.gid;
 		if (S_ISDIR(row.mode))
 			row.mode |= S_ISGID;
 	}
-	err = put_row(txn, m->ino, &row);
+	if (!err)
+		err = put_row(txn, m->ino, &row);
+	if (!err && access.len)
+		err = put_acl(txn, m->ino, ACL_ACCESS, slice_buf(&access), 0);
+	if (!err && dflt.len)
+		err = put_acl(txn, m->ino, ACL_DEFAULT, slice_buf(&dflt), 0);
 	if (!err)
 		err = put_dirent(txn, m->dir, m->name, m->ino, NS_TYPE_OF(row.mode), 0);
 	if (!err)
-		err = touch_dir(txn, m->dir, c->now, S_ISDIR(row.mode) ? 1 : 0);
+		err = touch_dir(c->ns, txn, m->dir, c->now, S_ISDIR(row.mode) ? 1 : 0);
 	row_to_attr(m->ino, &row, NULL, m->out);
+	buf_release(&access);
+	buf_release(&dflt);
 	return err;
 }
 
@@ -519,7 +597,7 @@ static int link_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	if (!err)
 		err = put_link(txn, l->ino, l->dir, l->name, held.row.lease);
 	if (!err)
-		err = touch_dir(txn, l->dir, c->now, 0);
+		err = touch_dir(c->ns, txn, l->dir, c->now, 0);
 	held_row_release(&held);
 	return err;
 }
@@ -538,7 +616,7 @@ int ns_link(struct ns *ns, const struct ns_who *who, uint64_t ino, uint64_t dir,
 	if (!err)
 		err = name_path(ns, dir, name, &c.path);
 	if (!err)
-		err = ns_path(ns, ino, &c.path2);
+		err = story_path(ns, ino, &c.path2);
 	if (err) {
 		buf_release(&c.path);
 		buf_release(&c.path2);
@@ -565,8 +643,9 @@ static int promote_link(struct mvcc_txn *txn, uint64_t ino, struct row_inode *ro
 	int err;
 
 	err = row_bounds(ROW_LINK, ino, &start, &end);
+	/* Not validated: whatever changes the links of an inode changes its row. */
 	if (!err)
-		err = mvcc_txn_cursor_open(txn, slice_buf(&start), slice_buf(&end), &c);
+		err = mvcc_txn_peek_cursor_open(txn, slice_buf(&start), slice_buf(&end), &c);
 	if (!err)
 		err = mvcc_cursor_next(c, &key, &item);
 	if (err == 0)
@@ -599,7 +678,10 @@ static int drop_file_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, 
 		return err;
 	*last = held.row.nlink <= 1;
 	if (*last) {
-		err = row_inode_key(&key, ino);
+		if (c->ns->live)
+			err = bound_keep_open(c->ns, ino);
+		if (!err)
+			err = row_inode_key(&key, ino);
 		if (!err)
 			err = mvcc_txn_del(txn, slice_buf(&key));
 		if (!err && held.row.alloc)
@@ -630,8 +712,9 @@ static int drop_dir(struct mvcc_txn *txn, uint64_t ino)
 	int err;
 
 	err = src_row(validated(txn), ino, &held);
+	/* One that the transaction itself has made is nobody else's. */
 	if (!err)
-		err = need_empty(txn, ino);
+		err = need_empty(txn, ino, held.item.create_rev != 0);
 	if (!err)
 		err = row_inode_key(&key, ino);
 	if (!err)
@@ -648,7 +731,22 @@ struct remove {
 	struct slice name;
 	bool rmdir;
 	bool last;
+	const struct ns_wanted *wanted; /* NULL: nothing is compared */
+	mvcc_rev_t rev;                 /* of the removal */
 };
+
+/* -EBUSY when it is not. */
+static int need_wanted(struct mvcc_txn *txn, uint64_t ino, const struct ns_wanted *wanted)
+{
+	struct held_row held = { 0 };
+	int err = src_row(validated(txn), ino, &held);
+
+	if (!err && wanted->compare &&
+	    wanted->n != (wanted->compare == NS_IF_REV ? held.item.mod_rev : held.item.version))
+		err = -EBUSY;
+	held_row_release(&held);
+	return err;
+}
 
 static int remove_body(struct change *c, struct mvcc_txn *txn, void *arg)
 {
@@ -665,31 +763,34 @@ static int remove_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	if (r->rmdir != (type == NS_TYPE_OF(S_IFDIR)))
 		return r->rmdir ? -ENOTDIR : -EISDIR;
 	r->last = true;
+	err = r->wanted ? need_wanted(txn, ino, r->wanted) : 0;
+	if (err)
+		return err;
 	err = r->rmdir ? drop_dir(txn, ino) : drop_file_link(c, txn, ino, r->dir, r->name, &r->last);
 	if (!err)
 		err = del_dirent(txn, r->dir, r->name);
 	if (!err)
-		err = touch_dir(txn, r->dir, c->now, r->rmdir ? -1 : 0);
+		err = touch_dir(c->ns, txn, r->dir, c->now, r->rmdir ? -1 : 0);
 	return err;
 }
 
-static int live_dirent(struct ns *ns, uint64_t dir, struct slice name, uint64_t *ino, uint8_t *type)
+static int stored_dirent(struct ns *ns, uint64_t dir, struct slice name, uint64_t *ino, uint8_t *type)
 {
-	struct mvcc_view *view;
-	int err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+	struct ns_src src;
+	int err = ns_source(ns, &src);
 
 	if (err)
 		return err;
-	err = src_dirent((struct ns_src){ .view = view }, dir, name, ino, type);
-	mvcc_view_close(view);
+	err = src_dirent(src, dir, name, ino, type);
+	mvcc_view_close(src.view);
 	return err;
 }
 
 /* Whoever has the file open keeps it. Caller holds the stripe lock of `ino`. */
 static int keep_open_file(struct ns *ns, uint64_t ino, mvcc_rev_t rev, struct ns_gone *gone)
 {
-	struct ns_gone g = { ino, rev };
-	struct ns_inode *n = inode_find(ns, ino);
+	struct ns_gone g = { ino, ns->live ? 1 : rev };
+	struct ns_inode *n = ns->live ? NULL : inode_find(ns, ino); /* a bound tree did it before */
 	int err = 0;
 
 	if (n) {
@@ -726,10 +827,8 @@ static bool discard_pending(struct ns *ns, uint64_t dir, struct slice name, stru
 	return done;
 }
 
-static int remove_name(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, bool rmdir,
-		       struct ns_gone *gone)
+static int remove_name(struct ns *ns, const struct ns_who *who, struct remove *r, struct ns_gone *gone)
 {
-	struct remove r = { .dir = dir, .name = name, .rmdir = rmdir };
 	struct lock_set locks;
 	uint8_t type;
 	int err;
@@ -737,39 +836,40 @@ static int remove_name(struct ns *ns, const struct ns_who *who, uint64_t dir, st
 	if (gone)
 		*gone = (struct ns_gone){ 0 };
 	do {
-		struct change c = { .ns = ns, .who = who, .op = rmdir ? "rmdir" : "unlink" };
+		struct change c = { .ns = ns, .who = who, .op = r->rmdir ? "rmdir" : "unlink" };
 
-		err = settle_name(ns, dir, name);
-		if (err && !rmdir && discard_pending(ns, dir, name, gone))
+		err = settle_name(ns, r->dir, r->name);
+		if (err && !r->rmdir && discard_pending(ns, r->dir, r->name, gone))
 			return 0;
 		if (err)
 			return err;
-		err = live_dirent(ns, dir, name, &r.ino, &type);
+		err = stored_dirent(ns, r->dir, r->name, &r->ino, &type);
 		if (err)
 			return err;
-		if (rmdir)
-			err = ns_settle_dir(ns, r.ino, NULL);
-		else if (settle_ino(ns, r.ino) == -ENOMEM)
+		if (r->rmdir)
+			err = ns_settle_dir(ns, r->ino, NULL);
+		else if (settle_ino(ns, r->ino) == -ENOMEM)
 			err = -ENOMEM; /* that it cannot be committed otherwise must not keep it from going */
 		if (!err)
-			err = name_path(ns, dir, name, &c.path);
+			err = name_path(ns, r->dir, r->name, &c.path);
 		if (err) {
 			buf_release(&c.path);
 			return err;
 		}
-		lock_set(ns, &locks, (uint64_t[]){ dir, r.ino }, 2);
-		err = change_run(&c, remove_body, &r);
-		if (!err && r.last) {
-			if (rmdir) {
+		lock_set(ns, &locks, (uint64_t[]){ r->dir, r->ino }, 2);
+		err = change_run(&c, remove_body, r);
+		if (!err && r->last) {
+			if (r->rmdir) {
 				paths_forget(ns);
 				if (gone)
-					*gone = (struct ns_gone){ r.ino, c.rev };
+					*gone = (struct ns_gone){ r->ino, ns->live ? 1 : c.rev };
 			} else {
-				err = keep_open_file(ns, r.ino, c.rev, gone);
+				err = keep_open_file(ns, r->ino, c.rev, gone);
 			}
 		}
-		if (!err && !r.last)
-			err = inode_names_locked(ns, r.ino);
+		if (!err && !r->last)
+			err = inode_names_locked(ns, r->ino);
+		r->rev = c.rev;
 		unlock_set(ns, &locks);
 	} while (err == -ESTALE);
 	return err;
@@ -777,12 +877,31 @@ static int remove_name(struct ns *ns, const struct ns_who *who, uint64_t dir, st
 
 int ns_unlink(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct ns_gone *gone)
 {
-	return remove_name(ns, who, dir, name, false, gone);
+	struct remove r = { .dir = dir, .name = name };
+
+	return remove_name(ns, who, &r, gone);
 }
 
 int ns_rmdir(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct ns_gone *gone)
 {
-	return remove_name(ns, who, dir, name, true, gone);
+	struct remove r = { .dir = dir, .name = name, .rmdir = true };
+
+	return remove_name(ns, who, &r, gone);
+}
+
+int ns_remove_if(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name,
+		 const struct ns_wanted *wanted, struct ns_gone *gone, mvcc_rev_t *rev)
+{
+	struct remove r = { .dir = dir, .name = name, .wanted = wanted };
+	int err = remove_name(ns, who, &r, gone);
+
+	if (err == -EISDIR) {
+		r.rmdir = true;
+		err = remove_name(ns, who, &r, gone);
+	}
+	if (!err)
+		*rev = r.rev;
+	return err;
 }
 
 /* ---- rename ------------------------------------------------------------------------------------ */
@@ -792,8 +911,33 @@ struct rename {
 	struct slice from, to;
 	unsigned flags;
 	uint64_t ino, other; /* what the caller has locked; other: 0 when `to` is free */
+	uint64_t whiteout;   /* RENAME_WHITEOUT: the number of what is left behind */
 	bool dir, last, nothing;
 };
+
+/* What overlayfs leaves where a name was: a device that is none. */
+static int put_whiteout(struct change *c, struct mvcc_txn *txn, const struct rename *r)
+{
+	struct row_inode parent;
+	struct row_inode row = {
+		.mode = S_IFCHR,
+		.uid = c->who->uid,
+		.nlink = 1,
+		.atime_ns = c->now,
+		.mtime_ns = c->now,
+		.ctime_ns = c->now,
+		.btime_ns = c->now,
+		.inlined = true,
+		.parent = r->from_dir,
+		.name = r->from,
+	};
+	int err = need_dir(txn, r->from_dir, &parent);
+
+	row.gid = !err && parent.mode & S_ISGID ? parent.gid : c->who->gid;
+	if (!err)
+		err = put_row(txn, r->whiteout, &row);
+	return err ? err : put_dirent(txn, r->from_dir, r->from, r->whiteout, NS_TYPE_OF(S_IFCHR), 0);
+}
 
 /*
  * An inode's name moves from one place to another: in its row, if that was its first link, else in an L row; and the
@@ -808,6 +952,8 @@ static int move_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint6
 	err = src_row(validated(txn), ino, &held);
 	if (err)
 		return err;
+	if (c->ns->live)
+		bound_dir_fold(c->ns, ino, held_is_own(&held), &held.row);
 	if (held.row.parent == from_dir && slice_eq(held.row.name, from)) {
 		held.row.parent = to_dir;
 		held.row.name = to;
@@ -825,16 +971,25 @@ static int move_link(struct change *c, struct mvcc_txn *txn, uint64_t ino, uint6
 	return err;
 }
 
-/* -EINVAL if `dir` is `ino` or lies below it. */
+/*
+ * -EINVAL if `dir` is `ino` or lies below it. What must still be so at commit are the entries on the way up: rows of
+ * directories change with everything that is made in them.
+ */
 static int need_outside(struct mvcc_txn *txn, uint64_t ino, uint64_t dir)
 {
 	struct held_row held = { 0 };
+	uint64_t child;
+	uint8_t type;
 	int err = 0;
 
 	while (!err && dir != NS_ROOT) {
 		if (dir == ino)
 			return -EINVAL;
-		err = src_row(validated(txn), dir, &held);
+		err = src_row((struct ns_src){ .txn = txn }, dir, &held);
+		if (!err)
+			err = src_dirent(validated(txn), held.row.parent, held.row.name, &child, &type);
+		if (!err && child != dir)
+			err = MVCC_ECORRUPT;
 		if (!err)
 			dir = held.row.parent;
 		held_row_release(&held);
@@ -889,7 +1044,9 @@ static int rename_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	} else if (exchange) {
 		err = move_link(c, txn, other, r->to_dir, r->to, r->from_dir, r->from);
 	}
-	if (!err && !exchange)
+	if (!err && r->whiteout)
+		err = put_whiteout(c, txn, r);
+	else if (!err && !exchange)
 		err = del_dirent(txn, r->from_dir, r->from);
 	if (!err)
 		err = move_link(c, txn, ino, r->from_dir, r->from, r->to_dir, r->to);
@@ -904,9 +1061,9 @@ static int rename_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	if (r->from_dir == r->to_dir)
 		from_links += to_links;
 	if (!err)
-		err = touch_dir(txn, r->from_dir, c->now, from_links);
+		err = touch_dir(c->ns, txn, r->from_dir, c->now, from_links);
 	if (!err && r->from_dir != r->to_dir)
-		err = touch_dir(txn, r->to_dir, c->now, to_links);
+		err = touch_dir(c->ns, txn, r->to_dir, c->now, to_links);
 	return err;
 }
 
@@ -920,10 +1077,10 @@ static int rename_settle(struct ns *ns, struct rename *r)
 	if (!err)
 		err = settle_name(ns, r->to_dir, r->to);
 	if (!err)
-		err = live_dirent(ns, r->from_dir, r->from, &r->ino, &type);
+		err = stored_dirent(ns, r->from_dir, r->from, &r->ino, &type);
 	if (err)
 		return err;
-	err = live_dirent(ns, r->to_dir, r->to, &r->other, &other_type);
+	err = stored_dirent(ns, r->to_dir, r->to, &r->other, &other_type);
 	if (err == -ENOENT) {
 		r->other = 0;
 		err = 0;
@@ -945,8 +1102,14 @@ int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 
 	if (gone)
 		*gone = (struct ns_gone){ 0 };
-	if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE)
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) ||
+	    (flags & RENAME_EXCHANGE && flags != RENAME_EXCHANGE))
 		return -EINVAL;
+	if (flags & RENAME_WHITEOUT) {
+		err = new_ino(ns, &r.whiteout);
+		if (err)
+			return err;
+	}
 	do {
 		struct change c = { .ns = ns,
 				    .who = who,
@@ -970,7 +1133,7 @@ int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 		if (!err && r.last && r.other && !r.dir)
 			err = keep_open_file(ns, r.other, c.rev, gone);
 		else if (!err && r.last && r.other && gone)
-			*gone = (struct ns_gone){ r.other, c.rev };
+			*gone = (struct ns_gone){ r.other, ns->live ? 1 : c.rev };
 		if (!err && !r.nothing)
 			err = inode_names_locked(ns, r.ino);
 		if (!err && !r.nothing && !r.last)
@@ -993,7 +1156,7 @@ int ns_getattr(struct ns *ns, uint64_t ino, struct ns_attr *out)
 	if (n && n->loaded)
 		inode_attr(n, out);
 	else
-		err = live_view_getattr(ns, ino, out);
+		err = stored_getattr(ns, ino, out);
 	pthread_rwlock_unlock(lock);
 	if (n)
 		inode_put(n);
@@ -1004,7 +1167,7 @@ int ns_getattr(struct ns *ns, uint64_t ino, struct ns_attr *out)
 
 int ns_lookup(struct ns *ns, uint64_t dir, struct slice name, struct ns_attr *out)
 {
-	struct mvcc_view *view;
+	struct ns_src src;
 	uint64_t ino;
 	int err;
 
@@ -1013,11 +1176,11 @@ int ns_lookup(struct ns *ns, uint64_t dir, struct slice name, struct ns_attr *ou
 	/* Pending first: a file that is being committed leaves that table after it is in the store. */
 	ino = pending_find(ns, dir, name);
 	if (!ino) {
-		err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+		err = ns_source(ns, &src);
 		if (err)
 			return err;
-		err = ns_at_lookup(view, dir, name, &ino);
-		mvcc_view_close(view);
+		err = src_lookup(src, dir, name, &ino);
+		mvcc_view_close(src.view);
 		if (err)
 			return err;
 	}
@@ -1027,8 +1190,11 @@ int ns_lookup(struct ns *ns, uint64_t dir, struct slice name, struct ns_attr *ou
 int ns_gone_getattr(struct ns *ns, struct ns_gone gone, struct ns_attr *out)
 {
 	struct mvcc_view *view;
-	int err = mvcc_view_open(ns->db, gone.rev - 1, &view);
+	int err;
 
+	if (ns->live)
+		return ns_getattr(ns, gone.ino, out); /* as long as it is open */
+	err = mvcc_view_open(ns->db, gone.rev - 1, &view);
 	if (err)
 		return err;
 	err = ns_at_getattr(view, gone.ino, out);
@@ -1040,13 +1206,13 @@ int ns_gone_getattr(struct ns *ns, struct ns_gone gone, struct ns_attr *out)
 
 int ns_readlink(struct ns *ns, uint64_t ino, struct buf *out)
 {
-	struct mvcc_view *view;
-	int err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+	struct ns_src src;
+	int err = ns_source(ns, &src);
 
 	if (err)
 		return err;
-	err = ns_at_readlink(view, ino, out);
-	mvcc_view_close(view);
+	err = src_readlink(src, ino, out);
+	mvcc_view_close(src.view);
 	return err;
 }
 
@@ -1062,6 +1228,8 @@ int ns_opendir(struct ns *ns, uint64_t dir, struct ns_dir **out)
 	err = pending_names(ns, dir, &pending, &n);
 	if (err)
 		return err;
+	if (ns->live)
+		return bound_opendir(ns, dir, pending, n, out);
 	err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
 	if (!err) {
 		err = ns_at_getattr(view, dir, &attr);
@@ -1084,6 +1252,35 @@ struct setattr {
 	unsigned what;
 };
 
+/*
+ * In a bound tree, times of a directory are set as they are touched: at commit, whatever others have made in it
+ * meanwhile. 1 when this was such a change, 0 or negative.
+ */
+static int dir_times_bound(struct change *c, struct mvcc_txn *txn, const struct setattr *s)
+{
+	struct touch t = { .set = s->what | NS_SET_CTIME,
+			   .atime_ns = s->set->atime_ns,
+			   .mtime_ns = s->set->mtime_ns,
+			   .ctime_ns = s->what & NS_SET_CTIME ? s->set->ctime_ns : c->now };
+	struct held_row held = { 0 };
+	bool dir;
+	int err;
+
+	if (s->what & ~(unsigned)(NS_SET_ATIME | NS_SET_MTIME | NS_SET_CTIME))
+		return 0;
+	err = src_row((struct ns_src){ .txn = txn }, s->ino, &held);
+	if (err)
+		return err;
+	dir = S_ISDIR(held.row.mode);
+	held_row_release(&held);
+	if (!dir)
+		return 0;
+	err = expect_exists(txn, s->ino);
+	if (!err)
+		err = bound_touch(c->ns, s->ino, &t);
+	return err ? err : 1;
+}
+
 static int setattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 {
 	struct setattr *s = arg;
@@ -1092,6 +1289,11 @@ static int setattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	struct row_inode *row = &held.row;
 	int err;
 
+	if (c->ns->live) {
+		err = dir_times_bound(c, txn, s);
+		if (err)
+			return err < 0 ? err : 0;
+	}
 	err = src_row(validated(txn), s->ino, &held);
 	if (err)
 		return err;
@@ -1108,6 +1310,10 @@ static int setattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 			err = content_resize(txn, s->ino, row, &content, s->set->size);
 		row->mtime_ns = c->now;
 	}
+	if (err)
+		goto out;
+	if (c->ns->live)
+		bound_dir_fold(c->ns, s->ino, held_is_own(&held), row);
 	if (s->what & NS_SET_MODE)
 		row->mode = (row->mode & S_IFMT) | (s->set->mode & 07777);
 	if (s->what & NS_SET_UID)
@@ -1119,8 +1325,11 @@ static int setattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	if (s->what & NS_SET_MTIME)
 		row->mtime_ns = s->set->mtime_ns;
 	row->ctime_ns = s->what & NS_SET_CTIME ? s->set->ctime_ns : c->now;
+	if (s->what & NS_SET_MODE)
+		err = acl_follow_mode(txn, validated(txn), s->ino, row->mode, row->lease);
 	if (!err)
 		err = put_row(txn, s->ino, row);
+out:
 	held_row_release(&held);
 	buf_release(&content);
 	return err;
@@ -1158,13 +1367,13 @@ int ns_setattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const stru
 		if (!err)
 			inode_attr(n, out);
 	} else {
-		err = ns_path(ns, ino, &c.path);
+		err = story_path(ns, ino, &c.path);
 		if (!err)
 			err = change_run(&c, setattr_body, &s);
 		else
 			buf_release(&c.path);
 		if (!err)
-			err = live_view_getattr(ns, ino, out);
+			err = stored_getattr(ns, ino, out);
 	}
 	unlock_set(ns, &locks);
 	if (n)
@@ -1182,7 +1391,26 @@ struct xattr {
 	struct slice value;
 	int flags;
 	bool remove;
+	bool acl; /* it is an access control list */
 };
+
+/*
+ * What else an access control list does: sets the mode. One that says no more than that is not kept. `*only_mode` tells.
+ */
+static int xattr_acl(const struct xattr *x, struct row_inode *row, bool *only_mode)
+{
+	*only_mode = false;
+	if (!x->acl || x->remove)
+		return 0;
+	if (S_ISLNK(row->mode))
+		return -EOPNOTSUPP;
+	if (strcmp(x->name, ACL_DEFAULT) == 0)
+		return S_ISDIR(row->mode) ? 0 : -EACCES;
+	row->mode = (row->mode & ~0777U) | acl_mode(x->value, only_mode);
+	if (x->flags & NS_XATTR_DROP_SGID)
+		row->mode &= ~(uint32_t)S_ISGID;
+	return 0;
+}
 
 static int xattr_in(struct mvcc_txn *txn, const struct xattr *x, mvcc_lease_t lease)
 {
@@ -1209,6 +1437,20 @@ static int xattr_in(struct mvcc_txn *txn, const struct xattr *x, mvcc_lease_t le
 	return err;
 }
 
+/* Sets or removes it in the row and in the transaction that will have the row. */
+static int xattr_apply(struct mvcc_txn *txn, const struct xattr *x, struct row_inode *row)
+{
+	struct xattr y = *x;
+	bool only_mode;
+	int err = xattr_acl(x, row, &only_mode);
+
+	if (err)
+		return err;
+	y.remove = x->remove || only_mode;
+	err = xattr_in(txn, &y, row->lease);
+	return err == -ENODATA && only_mode ? 0 : err;
+}
+
 static int xattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 {
 	struct xattr *x = arg;
@@ -1217,8 +1459,10 @@ static int xattr_body(struct change *c, struct mvcc_txn *txn, void *arg)
 
 	err = src_row(validated(txn), x->ino, &held);
 	if (!err)
-		err = xattr_in(txn, x, held.row.lease);
+		err = xattr_apply(txn, x, &held.row);
 	if (!err) {
+		if (c->ns->live)
+			bound_dir_fold(c->ns, x->ino, held_is_own(&held), &held.row);
 		held.row.ctime_ns = c->now;
 		err = put_row(txn, x->ino, &held.row);
 	}
@@ -1242,11 +1486,13 @@ static int change_xattr(struct ns *ns, const struct ns_who *who, struct xattr *x
 		if (!err)
 			err = inode_txn_locked(n);
 		if (!err)
-			err = xattr_in(n->txn, x, n->row.lease);
-		if (!err)
+			err = xattr_apply(n->txn, x, &n->row);
+		if (!err) {
 			n->row.ctime_ns = ns_time_ns();
+			n->acl_only = false;
+		}
 	} else {
-		err = ns_path(ns, x->ino, &c.path);
+		err = story_path(ns, x->ino, &c.path);
 		if (!err)
 			err = change_run(&c, xattr_body, x);
 		else
@@ -1268,11 +1514,15 @@ static int xattr_name_check(const char *name)
 int ns_setxattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const char *name, struct slice value,
 		int flags)
 {
-	struct xattr x = { .ino = ino, .name = name, .value = value, .flags = flags };
+	struct xattr x = {
+		.ino = ino, .name = name, .value = value, .flags = flags, .acl = acl_is_name(name)
+	};
 	int err = xattr_name_check(name);
 
 	if (!err && value.len > NS_XATTR_MAX)
 		err = -E2BIG;
+	if (!err && x.acl)
+		err = acl_check(value);
 	return err ? err : change_xattr(ns, who, &x);
 }
 
@@ -1289,19 +1539,19 @@ static int read_xattrs(struct ns *ns, uint64_t ino, const char *name, struct buf
 {
 	struct ns_inode *n = inode_find(ns, ino);
 	struct ns_src src = { 0 };
-	struct mvcc_view *view = NULL;
 	int err = 0;
 
 	if (n)
 		lock_for_reading(n);
 	if (n && n->txn)
 		src.txn = n->txn;
+	else if (n && n->gone.rev)
+		err = mvcc_view_open(ns->db, n->gone.rev - 1, &src.view);
 	else
-		err = mvcc_view_open(ns->db, n && n->gone.rev ? n->gone.rev - 1 : MVCC_REV_LATEST, &view);
-	src.view = view;
+		err = ns_source(ns, &src);
 	if (!err)
 		err = name ? src_getxattr(src, ino, name, out) : src_listxattr(src, ino, out);
-	mvcc_view_close(view);
+	mvcc_view_close(src.view);
 	if (n) {
 		pthread_rwlock_unlock(stripe_of(ns, ino));
 		inode_put(n);
@@ -1328,6 +1578,22 @@ struct redo {
 	struct row_inode row;
 };
 
+/* The access control list that a file began with: an intent has only its mode. */
+static int redo_acl(struct mvcc_txn *txn, uint64_t ino, const struct row_inode *row)
+{
+	struct buf access = { 0 }, none = { 0 };
+	uint32_t mode = row->mode;
+	int err = acl_of_new((struct ns_src){ .txn = txn }, row->parent, 0, &mode, &access, &none);
+
+	if (!err && access.len) {
+		acl_chmod(&access, row->mode);
+		err = put_acl(txn, ino, ACL_ACCESS, slice_buf(&access), 0);
+	}
+	buf_release(&access);
+	buf_release(&none);
+	return err;
+}
+
 static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 {
 	struct redo *r = arg;
@@ -1337,7 +1603,6 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	uint8_t type;
 	int err;
 
-	(void)c;
 	err = mvcc_txn_settle(txn, r->intent);
 	if (err)
 		return err;
@@ -1355,7 +1620,9 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 		held_row_release(&held);
 		err = put_dirent(txn, row.parent, row.name, r->ino, NS_TYPE_OF(row.mode), 0);
 		if (!err)
-			err = touch_dir(txn, row.parent, row.btime_ns, 0);
+			err = touch_dir(c->ns, txn, row.parent, row.btime_ns, 0);
+		if (!err)
+			err = redo_acl(txn, r->ino, &row);
 		return err ? err : put_row(txn, r->ino, &row);
 	}
 	err = src_row(validated(txn), r->ino, &held);
@@ -1372,11 +1639,18 @@ static int redo_body(struct change *c, struct mvcc_txn *txn, void *arg)
 	return err;
 }
 
+static int put_string(struct buf *out, struct slice s)
+{
+	int err = buf_put_slice(out, s);
+
+	return err ? err : buf_put_u8(out, 0);
+}
+
 static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 {
 	struct redo r = { .intent = intent };
-	struct slice comm;
-	struct buf comm_text = { 0 };
+	struct slice comm, session, message;
+	struct buf texts = { 0 };
 	struct ns_who who = { 0 };
 	struct change c = { .ns = ns, .who = &who };
 	uint64_t uid, gid, pid;
@@ -1385,16 +1659,26 @@ static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 
 	if (!take_u8(&payload, &kind) || (kind != 'C' && kind != 'T') || !take_varint(&payload, &r.ino) ||
 	    !take_varint(&payload, &uid) || !take_varint(&payload, &gid) || !take_varint(&payload, &pid) ||
-	    !take_bytes(&payload, &comm))
+	    !take_bytes(&payload, &comm) || !take_bytes(&payload, &session) ||
+	    !take_bytes(&payload, &message))
 		return MVCC_ECORRUPT;
 	err = row_inode_decode(payload, &r.row);
 	if (!err)
-		err = buf_put_slice(&comm_text, comm);
+		err = put_string(&texts, comm);
 	if (!err)
-		err = buf_put_u8(&comm_text, 0);
+		err = put_string(&texts, session);
+	if (!err)
+		err = put_string(&texts, message);
 	if (!err) {
 		r.create = kind == 'C';
-		who = (struct ns_who){ (uint32_t)uid, (uint32_t)gid, (uint32_t)pid, (char *)comm_text.data };
+		who = (struct ns_who){
+			.uid = (uint32_t)uid,
+			.gid = (uint32_t)gid,
+			.pid = (uint32_t)pid,
+			.comm = (char *)texts.data,
+			.session = (char *)texts.data + comm.len + 1,
+			.message = (char *)texts.data + comm.len + session.len + 2,
+		};
 		c.op = r.create ? "create" : "write";
 		if (name_path(ns, r.row.parent, r.row.name, &c.path))
 			buf_clear(&c.path);
@@ -1402,7 +1686,7 @@ static int redo_one(struct ns *ns, uint64_t intent, struct slice payload)
 		if (err == MVCC_ENOLEASE) /* the file goes with its lease, in a moment */
 			err = mvcc_intent_drop(ns->db, intent);
 	}
-	buf_release(&comm_text);
+	buf_release(&texts);
 	return err;
 }
 
@@ -1512,7 +1796,7 @@ int ns_init(void *arg, struct mvcc_txn *txn)
 	return put_row(txn, NS_ROOT, &root);
 }
 
-static void ns_free(struct ns *ns)
+void ns_free(struct ns *ns)
 {
 	for (unsigned i = 0; i < NS_STRIPES; i++)
 		pthread_rwlock_destroy(&ns->stripes[i]);
@@ -1522,17 +1806,17 @@ static void ns_free(struct ns *ns)
 	pthread_mutex_destroy(&ns->table_lock);
 	pthread_mutex_destroy(&ns->ino_lock);
 	pthread_mutex_destroy(&ns->path_lock);
+	free(ns->touch);
 	free(ns);
 }
 
-int ns_open(struct mvcc *db, const struct ns_options *opt, struct ns **out)
+struct ns *ns_new(struct mvcc *db, const struct ns_options *opt)
 {
 	struct ns *ns = calloc(1, sizeof(*ns));
 	pthread_condattr_t attr;
-	int err;
 
 	if (!ns)
-		return -ENOMEM;
+		return NULL;
 	ns->db = db;
 	ns->opt = *opt;
 	if (!ns->opt.commit_ms)
@@ -1553,6 +1837,16 @@ int ns_open(struct mvcc *db, const struct ns_options *opt, struct ns **out)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&ns->timer_wake, &attr);
 	pthread_condattr_destroy(&attr);
+	return ns;
+}
+
+int ns_open(struct mvcc *db, const struct ns_options *opt, struct ns **out)
+{
+	struct ns *ns = ns_new(db, opt);
+	int err;
+
+	if (!ns)
+		return -ENOMEM;
 	err = redo_intents(ns);
 	if (!err)
 		err = -pthread_create(&ns->timer, NULL, timer_main, ns);

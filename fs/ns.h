@@ -23,6 +23,8 @@
 #define NS_INLINE_MAX 1024                  /* content up to this lives in the inode's row */
 #define NS_EXTENT_MAX ((uint64_t)128 << 10) /* bytes of one extent, and the grid they align to */
 #define NS_XATTR_MAX ((size_t)65536)        /* value of an xattr */
+#define NS_SESSION_MAX 64                   /* bytes of a session's label */
+#define NS_MESSAGE_MAX 512                  /* and of the message */
 #define NS_SYMLINK_MAX 4095
 #define NS_LINK_MAX ((uint64_t)1 << 31)
 #define NS_SIZE_MAX ((uint64_t)INT64_MAX)
@@ -46,10 +48,15 @@ struct ns_attr {
 	uint64_t version; /* of the inode's row */
 };
 
-/* Who asks, and for what: becomes the story of the revision. Strings are borrowed; may be NULL. */
+/*
+ * Who asks, and for what: becomes the story of the revision. Strings are borrowed; may be NULL. `umask` is taken from
+ * the modes of what is made, unless its directory has a default access control list, which then says instead.
+ */
 struct ns_who {
 	uint32_t uid, gid, pid;
 	const char *comm;
+	uint32_t umask;
+	const char *session, *message; /* at most NS_SESSION_MAX and NS_MESSAGE_MAX bytes */
 };
 
 /* ---- the tree at a revision: reads only -------------------------------------------------------- */
@@ -171,9 +178,21 @@ int ns_link(struct ns *ns, const struct ns_who *who, uint64_t ino, uint64_t dir,
 int ns_unlink(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct ns_gone *gone);
 int ns_rmdir(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, struct ns_gone *gone);
 
-/* `flags`: RENAME_NOREPLACE or RENAME_EXCHANGE of <linux/fs.h>; others -EINVAL. */
+/* `flags`: RENAME_NOREPLACE, _EXCHANGE, _WHITEOUT of <linux/fs.h> as renameat2(2) has them; others -EINVAL. */
 int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name, uint64_t newdir,
 	      struct slice newname, unsigned flags, struct ns_gone *gone);
+
+/*
+ * As ns_unlink() or, if it is a directory, ns_rmdir(), if what has the name is as wanted: -EBUSY when it is not. `*rev`
+ * is the revision that removed it.
+ */
+enum ns_compare { NS_IF_REV = 1, NS_IF_VERSION };
+struct ns_wanted {
+	enum ns_compare compare; /* 0: whatever it is */
+	uint64_t n;              /* its newest revision, or the version of its row */
+};
+int ns_remove_if(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slice name,
+		 const struct ns_wanted *wanted, struct ns_gone *gone, mvcc_rev_t *rev);
 
 /* The attributes of an inode that `gone` removed, with nlink 0. */
 int ns_gone_getattr(struct ns *ns, struct ns_gone gone, struct ns_attr *out);
@@ -181,7 +200,14 @@ int ns_gone_getattr(struct ns *ns, struct ns_gone gone, struct ns_attr *out);
 int ns_readlink(struct ns *ns, uint64_t ino, struct buf *out);
 int ns_opendir(struct ns *ns, uint64_t dir, struct ns_dir **out); /* pending files included */
 
-/* xattrs. `flags` as setxattr(2). A revision, or part of the change at hand if the inode is dirty. */
+/*
+ * xattrs. `flags` as setxattr(2). A revision, or part of the change at hand if the inode is dirty.
+ *
+ * The access control lists of POSIX are two of them (ns_acl.h); setting one that is none is -EINVAL or -EOPNOTSUPP, a
+ * default one of what is no directory -EACCES. The access list and the mode are kept in step; with
+ * NS_XATTR_DROP_SGID among the flags setting it takes S_ISGID away. One that says no more than a mode is not kept.
+ */
+#define NS_XATTR_DROP_SGID (1 << 16)
 int ns_getxattr(struct ns *ns, uint64_t ino, const char *name, struct buf *out);
 int ns_listxattr(struct ns *ns, uint64_t ino, struct buf *out);
 int ns_setxattr(struct ns *ns, const struct ns_who *who, uint64_t ino, const char *name, struct slice value,
@@ -214,8 +240,8 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	      struct ns_file **out, struct ns_attr *attr);
 
 /*
- * Opens. NS_OPEN_TRUNC empties the file, as part of the change that the close will make. `gone`, when
- * its rev is not 0, is what ns_unlink() or ns_rename() said of this inode.
+ * Opens. NS_OPEN_TRUNC empties the file, as part of the change that the close will make; without it `who` may be
+ * NULL. `gone`, when its rev is not 0, is what ns_unlink() or ns_rename() said of this inode.
  */
 enum { NS_OPEN_READ = 0, NS_OPEN_WRITE = 1, NS_OPEN_TRUNC = 2 };
 int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned flags, struct ns_gone gone,
@@ -228,6 +254,27 @@ int ns_file_write(struct ns_file *f, const struct ns_who *who, uint64_t off, con
 
 /* `mode`: 0, or FALLOC_FL_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE as fallocate(2); others -EOPNOTSUPP. */
 int ns_file_allocate(struct ns_file *f, const struct ns_who *who, int mode, uint64_t off, uint64_t len);
+
+/*
+ * Copies bytes without reading them: what is stored of them is shared. From the live file `from`, or where that is NULL from
+ * inode `ino` as a view of the revision `rev` has it, at `off`; to `to`. `*copied` is how many of the `len` were, at
+ * most NS_COPY_MAX and never beyond the end of the source.
+ *
+ * -EXDEV when these bytes cannot be shared (they are few, are not aligned to 4 KiB in the target, are being
+ * written, or ...): then they have to be read and written. MVCC_ECOMPACTED.
+ */
+#define NS_COPY_MAX ((uint64_t)64 << 20)
+struct ns_copy {
+	struct ns_file *from;
+	uint64_t ino;
+	mvcc_rev_t rev;
+	uint64_t off;
+	struct ns_file *to;
+	uint64_t to_off;
+	uint64_t len;
+};
+int ns_file_copy(const struct ns_copy *copy, const struct ns_who *who, uint64_t *copied);
+
 int ns_file_seek(struct ns_file *f, uint64_t off, int whence, uint64_t *out);
 
 /*
@@ -242,6 +289,29 @@ int ns_file_commit(struct ns_file *f, mvcc_rev_t *rev);
 
 /* The last descriptor is closed: commits what is left, and frees the handle. The error is logged, too. */
 int ns_file_close(struct ns_file *f);
+
+/*
+ * Compare-and-swap. Who has the file open for writing, alone, says on which state its change is based: the file's newest
+ * revision, or the version of its row, is `n`; 0: it is in no revision yet; NS_IF_NEVER: none, the change is given up. A
+ * commit that finds another drops what was written: the file is again what it was (one that was just created is gone), and
+ * from then until the last writer has closed it, every flush, commit and write by whatever handle is -EBUSY. A commit that
+ * succeeds moves `n` on, so that a file may be synced in between. The last close of a writer ends it.
+ * -EINVAL when nobody has the file open for writing, or it has no name any more; -EBUSY when several have, unless it is to
+ * give up; -EOPNOTSUPP in the tree of a transaction, which compares by itself.
+ */
+#define NS_IF_NEVER UINT64_MAX
+int ns_file_if(struct ns *ns, uint64_t ino, enum ns_compare what, uint64_t n);
+
+/* What a compare dropped. `gone.rev` is 0, or the file was created by the change and is gone. */
+struct ns_dropped {
+	uint64_t ino;
+	struct ns_gone gone;
+	uint64_t dir; /* where it had the name `name`, which is lent */
+	struct slice name;
+};
+
+/* `fn` is called with locks held: it may use no operation of the tree. Once this returns, the `fn` before is not called any more. NULL: nobody. */
+void ns_on_dropped(struct ns *ns, void (*fn)(void *arg, const struct ns_dropped *what), void *arg);
 
 /* Commits the pending files of a directory; `*rev` is the revision to sync. */
 int ns_settle_dir(struct ns *ns, uint64_t dir, mvcc_rev_t *rev);

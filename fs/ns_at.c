@@ -87,10 +87,10 @@ int src_dirent(struct ns_src src, uint64_t dir, struct slice name, uint64_t *ino
 	return err;
 }
 
-int ns_at_getattr(struct mvcc_view *view, uint64_t ino, struct ns_attr *out)
+int src_getattr(struct ns_src src, uint64_t ino, struct ns_attr *out)
 {
 	struct held_row held = { 0 };
-	int err = src_row((struct ns_src){ .view = view }, ino, &held);
+	int err = src_row(src, ino, &held);
 
 	if (!err)
 		row_to_attr(ino, &held.row, &held.item, out);
@@ -98,9 +98,13 @@ int ns_at_getattr(struct mvcc_view *view, uint64_t ino, struct ns_attr *out)
 	return err;
 }
 
-int ns_at_lookup(struct mvcc_view *view, uint64_t dir, struct slice name, uint64_t *out)
+int ns_at_getattr(struct mvcc_view *view, uint64_t ino, struct ns_attr *out)
 {
-	struct ns_src src = { .view = view };
+	return src_getattr((struct ns_src){ .view = view }, ino, out);
+}
+
+int src_lookup(struct ns_src src, uint64_t dir, struct slice name, uint64_t *out)
+{
 	struct ns_attr attr;
 	uint8_t type;
 	int err;
@@ -108,10 +112,15 @@ int ns_at_lookup(struct mvcc_view *view, uint64_t dir, struct slice name, uint64
 	err = src_dirent(src, dir, name, out, &type);
 	if (err != -ENOENT)
 		return err;
-	err = ns_at_getattr(view, dir, &attr);
+	err = src_getattr(src, dir, &attr);
 	if (!err)
 		err = S_ISDIR(attr.mode) ? -ENOENT : -ENOTDIR;
 	return err;
+}
+
+int ns_at_lookup(struct mvcc_view *view, uint64_t dir, struct slice name, uint64_t *out)
+{
+	return src_lookup((struct ns_src){ .view = view }, dir, name, out);
 }
 
 int ns_at_walk(struct mvcc_view *view, struct slice path, uint64_t *out)
@@ -154,9 +163,8 @@ static int path_prepend(struct buf *path, struct slice name)
 	return 0;
 }
 
-int ns_at_path(struct mvcc_view *view, uint64_t ino, struct buf *out)
+int src_path(struct ns_src src, uint64_t ino, struct buf *out)
 {
-	struct ns_src src = { .view = view };
 	struct held_row held = { 0 };
 	struct buf path = { 0 };
 	int err = 0;
@@ -178,6 +186,11 @@ int ns_at_path(struct mvcc_view *view, uint64_t ino, struct buf *out)
 		err = buf_copy(out, slice_buf(&path));
 	buf_release(&path);
 	return err;
+}
+
+int ns_at_path(struct mvcc_view *view, uint64_t ino, struct buf *out)
+{
+	return src_path((struct ns_src){ .view = view }, ino, out);
 }
 
 /*
@@ -285,9 +298,8 @@ int src_next_data(struct ns_src src, uint64_t ino, uint64_t cut, uint64_t off, u
 	return got;
 }
 
-ssize_t ns_at_read(struct mvcc *db, struct mvcc_view *view, uint64_t ino, uint64_t off, void *out, size_t len)
+ssize_t src_read(struct mvcc *db, struct ns_src src, uint64_t ino, uint64_t off, void *out, size_t len)
 {
-	struct ns_src src = { .view = view };
 	struct held_row held = { 0 };
 	ssize_t n;
 
@@ -313,9 +325,13 @@ out:
 	return n;
 }
 
-int ns_at_seek(struct mvcc_view *view, uint64_t ino, uint64_t off, int whence, uint64_t *out)
+ssize_t ns_at_read(struct mvcc *db, struct mvcc_view *view, uint64_t ino, uint64_t off, void *out, size_t len)
 {
-	struct ns_src src = { .view = view };
+	return src_read(db, (struct ns_src){ .view = view }, ino, off, out, len);
+}
+
+int src_seek(struct ns_src src, uint64_t ino, uint64_t off, int whence, uint64_t *out)
+{
 	struct held_row held = { 0 };
 	uint64_t at = off, start = 0, end = 0;
 	int got;
@@ -344,10 +360,15 @@ int ns_at_seek(struct mvcc_view *view, uint64_t ino, uint64_t off, int whence, u
 	return got;
 }
 
-int ns_at_readlink(struct mvcc_view *view, uint64_t ino, struct buf *out)
+int ns_at_seek(struct mvcc_view *view, uint64_t ino, uint64_t off, int whence, uint64_t *out)
+{
+	return src_seek((struct ns_src){ .view = view }, ino, off, whence, out);
+}
+
+int src_readlink(struct ns_src src, uint64_t ino, struct buf *out)
 {
 	struct held_row held = { 0 };
-	int err = src_row((struct ns_src){ .view = view }, ino, &held);
+	int err = src_row(src, ino, &held);
 
 	if (!err && !S_ISLNK(held.row.mode))
 		err = -EINVAL;
@@ -355,6 +376,11 @@ int ns_at_readlink(struct mvcc_view *view, uint64_t ino, struct buf *out)
 		err = buf_copy(out, held.row.content);
 	held_row_release(&held);
 	return err;
+}
+
+int ns_at_readlink(struct mvcc_view *view, uint64_t ino, struct buf *out)
+{
+	return src_readlink((struct ns_src){ .view = view }, ino, out);
 }
 
 int src_getxattr(struct ns_src src, uint64_t ino, const char *name, struct buf *out)
@@ -446,6 +472,9 @@ static int dir_cursor(struct ns_dir *d, struct slice from)
 	d->cursor = NULL;
 	d->row_ready = false;
 	d->last_is_row = false;
+	d->at_end = !d->view;
+	if (d->at_end)
+		return 0;
 	err = row_bounds(ROW_DIRENT, d->dir, &start, &end);
 	if (!err)
 		err = buf_put_slice(&start, from);
@@ -472,7 +501,6 @@ static int dir_restart(struct ns_dir *d, uint64_t pos)
 		       0)
 		d->next_pending++;
 	d->pos = d->nanchors && i ? i * ANCHOR_EVERY - 1 : UINT64_MAX;
-	d->at_end = false;
 	return dir_cursor(d, from);
 }
 

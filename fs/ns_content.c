@@ -138,6 +138,60 @@ int content_place(struct mvcc_txn *txn, uint64_t ino, uint64_t off, struct slice
 	return err;
 }
 
+/* One extent of another file, cut to [from, from + len), as extents of this one: they keep to its grid. */
+static int share_one(struct mvcc_txn *txn, const struct extent_at *at, uint64_t from, uint64_t ino,
+		     uint64_t to, uint64_t len, struct row_inode *row)
+{
+	uint64_t pos = at->start > from ? at->start : from;
+	uint64_t end = at->start + at->ext.len < from + len ? at->start + at->ext.len : from + len;
+	int err = 0;
+
+	while (!err && pos < end) {
+		uint64_t place = to + (pos - from), room = NS_EXTENT_MAX - place % NS_EXTENT_MAX;
+		struct row_extent part = {
+			.blob = at->ext.blob,
+			.off = at->ext.off + (pos - at->start),
+			.len = end - pos < room ? end - pos : room,
+		};
+
+		err = put_extent(txn, ino, place, &part, row->lease);
+		if (!err)
+			row->alloc += part.len;
+		pos += part.len;
+	}
+	return err;
+}
+
+int content_share(struct mvcc_txn *txn, struct ns_src src, uint64_t from_ino, uint64_t from, uint64_t ino,
+		  uint64_t to, uint64_t len, struct row_inode *row)
+{
+	struct buf start = { 0 }, end = { 0 };
+	const struct mvcc_item *item;
+	struct mvcc_cursor *c = NULL;
+	struct extent_at at = { 0 };
+	struct row_key k = { 0 };
+	struct slice key;
+	int err;
+
+	err = row_extent_key(&start, from_ino, from < NS_EXTENT_MAX ? 0 : from - NS_EXTENT_MAX + 1);
+	if (!err)
+		err = row_extent_key(&end, from_ino, from + len);
+	if (!err)
+		err = src_cursor(src, slice_buf(&start), slice_buf(&end), &c);
+	while (!err && (err = mvcc_cursor_next(c, &key, &item)) > 0) {
+		err = row_key_decode(key, &k);
+		if (!err)
+			err = row_extent_decode(item, &at.ext);
+		at.start = k.start;
+		if (!err)
+			err = share_one(txn, &at, from, ino, to, len, row);
+	}
+	mvcc_cursor_close(c);
+	buf_release(&start);
+	buf_release(&end);
+	return err;
+}
+
 int content_resize(struct mvcc_txn *txn, uint64_t ino, struct row_inode *row, struct buf *content,
 		   uint64_t size)
 {

@@ -9,6 +9,7 @@
  * The life of a dirty inode is told in ns_int.h. All functions named _locked want the inode's stripe
  * lock held exclusively.
  */
+#include "fs/ns_acl.h"
 #include "fs/ns_int.h"
 
 #include "mvcc/lease.h"
@@ -86,13 +87,23 @@ static void chunks_drop(struct ns_inode *n)
 	n->dirty_pages = 0;
 }
 
+static void txn_drop(struct ns_inode *n)
+{
+	if (n->txn != n->ns->bound)
+		mvcc_txn_abort(n->txn);
+	n->txn = NULL;
+	mvcc_view_close(n->lender);
+	n->lender = NULL;
+}
+
 static void inode_free(struct ns_inode *n)
 {
 	chunks_drop(n);
 	free(n->chunks);
-	mvcc_txn_abort(n->txn);
+	txn_drop(n);
 	buf_release(&n->name);
 	buf_release(&n->content);
+	buf_release(&n->label);
 	free(n);
 }
 
@@ -221,25 +232,28 @@ void inode_dir_times(struct ns *ns, uint64_t dir, struct ns_attr *attr)
 
 /* ---- loading and dirtying ---------------------------------------------------------------------- */
 
-/* The committed tree below an inode's own changes. */
-static int base_view(struct ns_inode *n, struct mvcc_view **out)
+/* The committed tree below an inode's own changes; as ns_source(). */
+static int base_source(struct ns_inode *n, struct ns_src *out)
 {
-	return mvcc_view_open(n->ns->db, n->gone.rev ? n->gone.rev - 1 : MVCC_REV_LATEST, out);
+	*out = (struct ns_src){ 0 };
+	if (n->ns->live || !n->gone.rev)
+		return ns_source(n->ns, out);
+	return mvcc_view_open(n->ns->db, n->gone.rev - 1, &out->view);
 }
 
 int inode_load_locked(struct ns_inode *n)
 {
 	struct held_row held = { 0 };
-	struct mvcc_view *view;
+	struct ns_src src;
 	int err;
 
 	if (n->loaded)
 		return 0;
-	err = base_view(n, &view);
+	err = base_source(n, &src);
 	if (err)
 		return err;
-	err = src_row((struct ns_src){ .view = view }, n->ino, &held);
-	mvcc_view_close(view);
+	err = src_row(src, n->ino, &held);
+	mvcc_view_close(src.view);
 	if (!err)
 		err = buf_copy(&n->name, held.row.name);
 	if (!err)
@@ -275,12 +289,37 @@ void inode_attr(const struct ns_inode *n, struct ns_attr *out)
 		out->nlink = 0;
 }
 
+static int set_label(struct ns_inode *n, const struct ns_who *who)
+{
+	const char *session = who->session ? who->session : "", *message = who->message ? who->message : "";
+	int err = 0;
+
+	buf_clear(&n->label);
+	if (*session || *message)
+		err = buf_put(&n->label, session, strlen(session) + 1);
+	if (!err && n->label.len)
+		err = buf_put(&n->label, message, strlen(message) + 1);
+	return err;
+}
+
+static const char *session_of(const struct ns_inode *n)
+{
+	return n->label.len ? (const char *)n->label.data : "";
+}
+
+static const char *message_of(const struct ns_inode *n)
+{
+	const char *session = session_of(n);
+
+	return n->label.len ? session + strlen(session) + 1 : "";
+}
+
 /* A file whose lease has ended can take no row any more. */
 static int lease_check_locked(struct ns_inode *n)
 {
 	struct mvcc_lease lease;
 
-	if (!n->row.lease || n->gone.rev ||
+	if (!n->row.lease || n->gone.rev || n->ns->live ||
 	    (!mvcc_lease_get(n->ns->db, n->row.lease, &lease) && lease.left_ms))
 		return 0;
 	return inode_lease_over_locked(n);
@@ -289,7 +328,7 @@ static int lease_check_locked(struct ns_inode *n)
 int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char *op)
 {
 	struct ns *ns = n->ns;
-	int err = inode_load_locked(n);
+	int err = ns->failed ? ns->failed : n->refused ? -EBUSY : inode_load_locked(n);
 
 	if (!err)
 		err = lease_check_locked(n);
@@ -298,6 +337,9 @@ int inode_dirty_locked(struct ns_inode *n, const struct ns_who *who, const char 
 	n->last_write_ms = ns_time_ms();
 	if (n->dirty)
 		return 0;
+	err = set_label(n, who);
+	if (err)
+		return err;
 	n->first_dirty_ms = n->last_write_ms;
 	n->uid = who->uid;
 	n->gid = who->gid;
@@ -344,11 +386,11 @@ void inode_clean_locked(struct ns_inode *n)
 	if (n->pending)
 		pending_remove(n);
 	chunks_drop(n);
-	mvcc_txn_abort(n->txn);
-	n->txn = NULL;
+	txn_drop(n);
 	n->loaded = false;
 	n->intent = 0;
 	n->intent_stale = false;
+	n->acl_only = false;
 	n->cut = UINT64_MAX;
 }
 
@@ -386,7 +428,7 @@ int inode_notice_locked(struct ns_inode *n)
 	mvcc_rev_t end = 0;
 	int err;
 
-	if (n->pending || n->gone.rev)
+	if (n->pending || n->gone.rev || n->ns->live)
 		return 0;
 	err = mvcc_view_open(n->ns->db, MVCC_REV_LATEST, &view);
 	if (err)
@@ -425,13 +467,13 @@ int inode_names_locked(struct ns *ns, uint64_t ino)
 {
 	struct ns_inode *n = ino ? inode_find(ns, ino) : NULL;
 	struct held_row held = { 0 };
-	struct mvcc_view *view = NULL;
+	struct ns_src src = { 0 };
 	int err = 0;
 
 	if (n && n->loaded && !n->pending && !n->gone.rev) {
-		err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+		err = ns_source(ns, &src);
 		if (!err)
-			err = src_row((struct ns_src){ .view = view }, ino, &held);
+			err = src_row(src, ino, &held);
 		if (!err)
 			err = buf_copy(&n->name, held.row.name);
 		if (!err) {
@@ -442,7 +484,7 @@ int inode_names_locked(struct ns *ns, uint64_t ino)
 				n->row.ctime_ns = held.row.ctime_ns;
 		}
 		held_row_release(&held);
-		mvcc_view_close(view);
+		mvcc_view_close(src.view);
 	}
 	if (n)
 		inode_put(n);
@@ -456,7 +498,10 @@ void inode_discard_locked(struct ns_inode *n)
 	if (n->intent)
 		mvcc_intent_drop(n->ns->db, n->intent);
 	n->intent = 0;
-	set_gone(n, (struct ns_gone){ n->ino, mvcc_current(n->ns->db) + 1 });
+	if (n->ns->live)
+		bound_discard(n);
+	else
+		set_gone(n, (struct ns_gone){ n->ino, mvcc_current(n->ns->db) + 1 });
 	n->row.nlink = 0;
 }
 
@@ -468,22 +513,59 @@ static int copy_gone_rows(struct ns_inode *n, uint8_t kind)
 	struct buf start = { 0 }, end = { 0 };
 	const struct mvcc_item *item;
 	struct mvcc_cursor *c = NULL;
-	struct mvcc_view *view = NULL;
+	struct ns_src src;
 	struct slice key;
 	int err;
 
-	err = base_view(n, &view);
+	err = base_source(n, &src);
 	if (!err)
 		err = row_bounds(kind, n->ino, &start, &end);
 	if (!err)
-		err = mvcc_cursor_open(view, slice_buf(&start), slice_buf(&end), &c);
+		err = src_cursor(src, slice_buf(&start), slice_buf(&end), &c);
 	while (!err && (err = mvcc_cursor_next(c, &key, &item)) > 0)
 		err = mvcc_txn_put(n->txn, key, item->value, item->blobs, item->nblobs);
 	mvcc_cursor_close(c);
-	mvcc_view_close(view);
+	mvcc_view_close(src.view);
 	buf_release(&start);
 	buf_release(&end);
 	return err;
+}
+
+static int cut_in_txn(struct ns_inode *n)
+{
+	int err = 0;
+
+	if (n->cut != UINT64_MAX && !n->row.inlined)
+		err = content_cut(n->txn, n->ino, n->cut, NS_SIZE_MAX, &n->row);
+	if (!err)
+		n->cut = UINT64_MAX;
+	return err;
+}
+
+/* A transaction of an inode's own, that will not be committed, with what it has now. */
+static int gone_txn(struct ns_inode *n)
+{
+	int err = mvcc_txn_begin(n->ns->db, &n->txn);
+
+	/* A live file's rows may be there still, as what removed them is only in the bound transaction. */
+	if (!err)
+		err = content_drop_rows(n->txn, ROW_EXTENT, n->ino);
+	if (!err)
+		err = content_drop_rows(n->txn, ROW_XATTR, n->ino);
+	if (!err)
+		err = copy_gone_rows(n, ROW_EXTENT);
+	if (!err)
+		err = copy_gone_rows(n, ROW_XATTR);
+	return err;
+}
+
+/* A transaction of a live inode's own, to be committed. */
+static int live_txn(struct ns_inode *n)
+{
+	int err = mvcc_txn_begin(n->ns->db, &n->txn);
+
+	/* Before it is put: so this is about what others do to it. */
+	return err || n->pending ? err : expect_exists(n->txn, n->ino);
 }
 
 int inode_txn_locked(struct ns_inode *n)
@@ -495,30 +577,43 @@ int inode_txn_locked(struct ns_inode *n)
 	err = inode_notice_locked(n);
 	if (err)
 		return err;
-	err = mvcc_txn_begin(n->ns->db, &n->txn);
-	/* Before it is put: so this is about what others do to it. */
-	if (!err && !n->pending && !n->gone.rev)
-		err = expect_exists(n->txn, n->ino);
-	if (!err && n->gone.rev)
-		err = copy_gone_rows(n, ROW_EXTENT);
-	if (!err && n->gone.rev)
-		err = copy_gone_rows(n, ROW_XATTR);
-	if (!err && n->cut != UINT64_MAX && !n->row.inlined)
-		err = content_cut(n->txn, n->ino, n->cut, NS_SIZE_MAX, &n->row);
-	if (err) {
-		mvcc_txn_abort(n->txn);
-		n->txn = NULL;
+	if (n->gone.rev)
+		err = gone_txn(n);
+	else if (n->ns->live)
+		n->txn = n->ns->bound;
+	else
+		err = live_txn(n);
+	if (!err && !n->txn)
+		err = -ESTALE;
+	if (!err)
+		err = cut_in_txn(n);
+	if (err)
+		txn_drop(n);
+	return err;
+}
+
+int inode_leave_locked(struct ns_inode *n)
+{
+	struct mvcc_txn *was = n->txn;
+	int err = inode_load_locked(n);
+
+	if (err)
 		return err;
+	n->txn = NULL;
+	err = gone_txn(n);
+	if (!err)
+		err = cut_in_txn(n);
+	if (err) {
+		txn_drop(n);
+		n->txn = was;
 	}
-	n->cut = UINT64_MAX;
-	return 0;
+	return err ? err : inode_gone_locked(n, (struct ns_gone){ n->ino, 1 });
 }
 
 /* What lies under the dirty pages. Bytes past the end of what is stored are zeros. */
 static int read_base(struct ns_inode *n, uint64_t off, uint8_t *out, size_t len)
 {
 	struct ns_src src = { .txn = n->txn };
-	struct mvcc_view *view = NULL;
 	int err;
 
 	if (n->row.inlined) {
@@ -536,13 +631,12 @@ static int read_base(struct ns_inode *n, uint64_t off, uint8_t *out, size_t len)
 		return 0;
 	}
 	if (!n->txn) {
-		err = base_view(n, &view);
+		err = base_source(n, &src);
 		if (err)
 			return err;
-		src.view = view;
 	}
 	err = src_read_extents(n->ns->db, src, n->ino, n->cut, off, out, len);
-	mvcc_view_close(view);
+	mvcc_view_close(src.view);
 	return err;
 }
 
@@ -772,17 +866,17 @@ void lock_for_reading(struct ns_inode *n)
 ssize_t ns_file_read(struct ns_file *f, uint64_t off, void *out, size_t len)
 {
 	struct ns_inode *n = f->inode;
-	struct mvcc_view *view;
+	struct ns_src src;
 	ssize_t got;
 
 	lock_for_reading(n);
 	if (n->loaded) {
 		got = read_dirty(n, off, out, len);
 	} else {
-		got = mvcc_view_open(n->ns->db, MVCC_REV_LATEST, &view);
+		got = ns_source(n->ns, &src);
 		if (!got) {
-			got = ns_at_read(n->ns->db, view, n->ino, off, out, len);
-			mvcc_view_close(view);
+			got = src_read(n->ns->db, src, n->ino, off, out, len);
+			mvcc_view_close(src.view);
 		}
 	}
 	pthread_rwlock_unlock(stripe_of(n->ns, n->ino));
@@ -940,6 +1034,30 @@ static int truncate_locked(struct ns_inode *n, uint64_t size)
 	return err;
 }
 
+/* The access control list of a dirty inode, if it has one, gets the bits of `mode`. */
+static int acl_follow_mode_locked(struct ns_inode *n, uint32_t mode)
+{
+	struct ns_src src = { 0 };
+	struct buf acl = { 0 };
+	int err = 0;
+
+	if (!n->txn && n->pending)
+		return 0;
+	if (!n->txn) {
+		/* Few files have one: no transaction is begun to find out. */
+		err = base_source(n, &src);
+		if (!err)
+			err = src_acl(src, n->ino, ACL_ACCESS, &acl);
+		mvcc_view_close(src.view);
+		buf_release(&acl);
+		if (!err)
+			err = inode_txn_locked(n);
+	}
+	if (!err)
+		err = acl_follow_mode(n->txn, (struct ns_src){ .txn = n->txn }, n->ino, mode, n->row.lease);
+	return err == -ENODATA ? 0 : err;
+}
+
 int inode_setattr_locked(struct ns_inode *n, const struct ns_attr *set, unsigned what)
 {
 	int64_t now = ns_time_ns();
@@ -953,8 +1071,12 @@ int inode_setattr_locked(struct ns_inode *n, const struct ns_attr *set, unsigned
 		n->row.mtime_ns = now;
 		n->has_data = true;
 	}
-	if (what & NS_SET_MODE)
+	if (what & NS_SET_MODE) {
+		err = acl_follow_mode_locked(n, set->mode);
+		if (err)
+			return err;
 		n->row.mode = (n->row.mode & S_IFMT) | (set->mode & 07777);
+	}
 	if (what & NS_SET_UID)
 		n->row.uid = set->uid;
 	if (what & NS_SET_GID)
@@ -1000,6 +1122,149 @@ out:
 	return err;
 }
 
+/* ---- copying by sharing ------------------------------------------------------------------------ */
+
+/* Where copied bytes are, and how many there are up to the end of the file. */
+struct source {
+	struct mvcc_view *view;
+	uint64_t ino, size;
+	bool inlined;
+};
+
+/*
+ * The source as it is committed; of a live file that is not possible while it is being written. Caller holds its stripe
+ * lock if it is live.
+ */
+static int source_open(struct ns *ns, const struct ns_copy *copy, struct source *src)
+{
+	const struct ns_inode *from = copy->from ? copy->from->inode : NULL;
+	struct held_row held = { 0 };
+	int err;
+
+	if (from && (from->dirty || from->gone.rev))
+		return -EXDEV;
+	src->ino = from ? from->ino : copy->ino;
+	err = mvcc_view_open(ns->db, from ? MVCC_REV_LATEST : copy->rev, &src->view);
+	if (!err)
+		err = src_row((struct ns_src){ .view = src->view }, src->ino, &held);
+	src->size = held.row.size;
+	src->inlined = held.row.inlined;
+	held_row_release(&held);
+	return err;
+}
+
+/* Takes away what is at [from, to), whole pages or up to the end: the transaction may put extents there. */
+static int clear_for_extents(struct ns_inode *n, uint64_t from, uint64_t to)
+{
+	int err = inode_uninline(n);
+
+	if (!err)
+		err = inode_txn_locked(n);
+	if (err)
+		return err;
+	pages_drop(n, from / NS_PAGE, (to + NS_PAGE - 1) / NS_PAGE);
+	return from < n->stored_end ? content_cut(n->txn, n->ino, from, to, &n->row) : 0;
+}
+
+/*
+ * What a past revision has may go when nobody looks at it: so a view stays open until the commit. One is enough, as a
+ * target with several sources is rare.
+ */
+static int lend(struct ns_inode *n, const struct ns_copy *copy, struct source *src)
+{
+	if (copy->from || (n->lender && mvcc_view_rev(n->lender) == copy->rev))
+		return 0;
+	if (n->lender)
+		return -EXDEV;
+	n->lender = src->view;
+	src->view = NULL;
+	return 0;
+}
+
+static int share_locked(struct ns_inode *n, const struct ns_copy *copy, const struct ns_who *who,
+			struct source *src, uint64_t len)
+{
+	uint64_t end = copy->to_off + len;
+	struct ns_src rows;
+	int err = inode_dirty_locked(n, who, "write");
+
+	if (!err)
+		err = lend(n, copy, src);
+	if (!err)
+		err = clear_for_extents(n, copy->to_off,
+					end); /* from here on it cannot be refused any more */
+	rows = (struct ns_src){ .view = src->view ? src->view : n->lender };
+	if (!err)
+		err = content_share(n->txn, rows, src->ino, copy->off, n->ino, copy->to_off, len, &n->row);
+	if (err)
+		return err;
+	if (n->stored_end < end)
+		n->stored_end = end;
+	if (n->row.size < end)
+		n->row.size = end;
+	touch_data(n);
+	return 0;
+}
+
+/* How many of the bytes can be shared: those up to the last whole page, or all if they end the target. */
+static uint64_t shareable(const struct ns_copy *copy, const struct source *src, uint64_t target_size)
+{
+	uint64_t len = copy->len < NS_COPY_MAX ? copy->len : NS_COPY_MAX;
+
+	if (copy->off >= src->size)
+		return 0;
+	if (len > src->size - copy->off)
+		len = src->size - copy->off;
+	if (copy->to_off + len < target_size)
+		len -= (copy->to_off + len) % NS_PAGE;
+	return len;
+}
+
+static int copy_locked(struct ns_inode *n, const struct ns_copy *copy, const struct ns_who *who,
+		       uint64_t *copied)
+{
+	struct source src = { 0 };
+	uint64_t len = 0;
+	int err = source_open(n->ns, copy, &src);
+
+	if (!err)
+		err = inode_load_locked(n);
+	if (!err) {
+		len = shareable(copy, &src, n->row.size);
+		if (copy->off < src.size && (src.inlined || len < NS_PAGE))
+			err = -EXDEV;
+	}
+	if (!err && len)
+		err = share_locked(n, copy, who, &src, len);
+	if (!n->dirty && !n->gone.rev)
+		n->loaded = false;
+	mvcc_view_close(src.view);
+	if (!err)
+		*copied = len;
+	return err;
+}
+
+int ns_file_copy(const struct ns_copy *copy, const struct ns_who *who, uint64_t *copied)
+{
+	struct ns_inode *n = copy->to->inode;
+	uint64_t inos[2] = { n->ino, copy->from ? copy->from->inode->ino : n->ino };
+	struct lock_set locks;
+	int err;
+
+	if (copy->off > NS_SIZE_MAX || copy->len > NS_SIZE_MAX - copy->off)
+		return -EINVAL;
+	if (copy->to_off > NS_SIZE_MAX || copy->len > NS_SIZE_MAX - copy->to_off)
+		return -EFBIG;
+	if (copy->to_off % NS_PAGE || (copy->from && copy->from->inode == n))
+		return -EXDEV;
+	lock_set(n->ns, &locks, inos, 2);
+	err = copy_locked(n, copy, who, copied);
+	unlock_set(n->ns, &locks);
+	return err;
+}
+
+/* ---- holes ------------------------------------------------------------------------------------- */
+
 /* The first dirty data at or after `off`: true with its bounds. */
 static bool next_dirty(const struct ns_inode *n, uint64_t off, uint64_t *start, uint64_t *end)
 {
@@ -1044,17 +1309,15 @@ static int next_data(struct ns_inode *n, struct ns_src src, uint64_t off, uint64
 static int seek_dirty(struct ns_inode *n, uint64_t off, int whence, uint64_t *out)
 {
 	struct ns_src src = { .txn = n->txn };
-	struct mvcc_view *view = NULL;
 	uint64_t at = off, start = 0, end = 0;
 	int got = 0;
 
 	if (off >= n->row.size)
 		return -ENXIO;
 	if (!n->txn) {
-		got = base_view(n, &view);
+		got = base_source(n, &src);
 		if (got)
 			return got;
-		src.view = view;
 	}
 	if (whence == SEEK_DATA) {
 		got = next_data(n, src, off, &start, &end);
@@ -1067,14 +1330,14 @@ static int seek_dirty(struct ns_inode *n, uint64_t off, int whence, uint64_t *ou
 			at = end;
 		*out = at < n->row.size ? at : n->row.size;
 	}
-	mvcc_view_close(view);
+	mvcc_view_close(src.view);
 	return got < 0 ? got : 0;
 }
 
 int ns_file_seek(struct ns_file *f, uint64_t off, int whence, uint64_t *out)
 {
 	struct ns_inode *n = f->inode;
-	struct mvcc_view *view;
+	struct ns_src src;
 	int err;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
@@ -1083,10 +1346,10 @@ int ns_file_seek(struct ns_file *f, uint64_t off, int whence, uint64_t *out)
 	if (n->loaded) {
 		err = seek_dirty(n, off, whence, out);
 	} else {
-		err = mvcc_view_open(n->ns->db, MVCC_REV_LATEST, &view);
+		err = ns_source(n->ns, &src);
 		if (!err) {
-			err = ns_at_seek(view, n->ino, off, whence, out);
-			mvcc_view_close(view);
+			err = src_seek(src, n->ino, off, whence, out);
+			mvcc_view_close(src.view);
 		}
 	}
 	pthread_rwlock_unlock(stripe_of(n->ns, n->ino));
@@ -1142,6 +1405,22 @@ static int commit_path(struct ns_inode *n, struct buf *path)
 	return err ? err : buf_put_slice(path, n->row.name);
 }
 
+/* Puts the inode's row, and the name of a new file, into its transaction. */
+static int rows_commit(struct ns_inode *n)
+{
+	int err = 0;
+
+	if (n->pending) {
+		err = expect_exists(n->txn, n->row.parent);
+		if (!err)
+			err = put_dirent(n->txn, n->row.parent, n->row.name, n->ino, NS_TYPE_OF(n->row.mode),
+					 0);
+		if (!err)
+			err = touch_dir(n->ns, n->txn, n->row.parent, n->row.btime_ns, 0);
+	}
+	return err ? err : put_row(n->txn, n->ino, &n->row);
+}
+
 /*
  * Only we change this inode's rows, under its lock, except that it may be removed this very moment: then it is gone,
  * as it was committed last. Else somebody changed them, or we have a bug.
@@ -1160,11 +1439,143 @@ static int commit_refused(struct ns_inode *n)
 	return -EIO;
 }
 
+/* ---- compare-and-swap -------------------------------------------------------------------------- */
+
+int ns_file_if(struct ns *ns, uint64_t ino, enum ns_compare what, uint64_t number)
+{
+	pthread_rwlock_t *lock = stripe_of(ns, ino);
+	struct ns_inode *n = inode_find(ns, ino);
+	int err = 0;
+
+	if (ns->live) {
+		if (n)
+			inode_put(n);
+		return -EOPNOTSUPP;
+	}
+	if (!n)
+		return -EINVAL;
+	pthread_rwlock_wrlock(lock);
+	if (!n->writers || n->gone.rev)
+		err = -EINVAL;
+	else if (n->writers > 1 && number != NS_IF_NEVER)
+		err = -EBUSY; /* two who each compared with the same would both find it */
+	if (!err) {
+		n->compare = what;
+		n->compare_n = number;
+		n->refused = n->refused && n->writers > 1;
+	}
+	pthread_rwlock_unlock(lock);
+	inode_put(n);
+	return err;
+}
+
+void ns_on_dropped(struct ns *ns, void (*fn)(void *arg, const struct ns_dropped *what), void *arg)
+{
+	pthread_mutex_lock(&ns->table_lock);
+	ns->dropped = fn;
+	ns->dropped_arg = arg;
+	pthread_mutex_unlock(&ns->table_lock);
+}
+
+/* What the inode's committed row has to compare; 0 when there is none. */
+static int compared(struct ns_inode *n, uint64_t *out)
+{
+	struct held_row held = { 0 };
+	struct mvcc_view *view;
+	int err = mvcc_view_open(n->ns->db, MVCC_REV_LATEST, &view);
+
+	*out = 0;
+	if (err)
+		return err;
+	err = src_row((struct ns_src){ .view = view }, n->ino, &held);
+	if (!err)
+		*out = n->compare == NS_IF_REV ? held.item.mod_rev : held.item.version;
+	held_row_release(&held);
+	mvcc_view_close(view);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* The change at hand must not happen. */
+static void drop_locked(struct ns_inode *n)
+{
+	struct ns_dropped what = { .ino = n->ino, .dir = n->row.parent, .name = slice_buf(&n->name) };
+
+	n->refused = true;
+	if (n->pending) {
+		inode_discard_locked(n);
+		what.gone = n->gone;
+	} else {
+		if (n->intent)
+			mvcc_intent_drop(n->ns->db, n->intent);
+		inode_clean_locked(n);
+	}
+	pthread_mutex_lock(&n->ns->table_lock);
+	if (n->ns->dropped)
+		n->ns->dropped(n->ns->dropped_arg, &what);
+	pthread_mutex_unlock(&n->ns->table_lock);
+}
+
+/* Compares, if there is something to; what does not compare is dropped, which is no error here: see refused_locked(). */
+static int compare_locked(struct ns_inode *n)
+{
+	uint64_t found;
+	int err = n->compare ? compared(n, &found) : 0;
+
+	if (!err && n->compare && found != n->compare_n)
+		drop_locked(n);
+	return err;
+}
+
+/* What whoever writes the file is told after a commit of it that went well. What was removed meanwhile has changed, too. */
+static int refused_locked(const struct ns_inode *n)
+{
+	return n->refused || (n->compare && n->gone.rev) ? -EBUSY : 0;
+}
+
+/* The change of an inode of the live tree becomes a revision. */
+static int commit_alone(struct ns_inode *n, mvcc_rev_t *rev)
+{
+	struct mvcc_story story = {
+		.uid = n->uid,
+		.gid = n->gid,
+		.pid = n->pid,
+		.comm = n->comm,
+		.session = session_of(n),
+		.message = message_of(n),
+	};
+	struct buf path = { 0 };
+	mvcc_rev_t made;
+	int err = commit_path(n, &path);
+
+	if (!err)
+		err = rows_commit(n);
+	if (!err && n->intent)
+		err = mvcc_txn_settle(n->txn, n->intent);
+	if (err)
+		goto out;
+	story.op = n->pending ? "create" : n->op;
+	story.path = slice_buf(&path);
+	err = mvcc_txn_commit(n->txn, &story, MVCC_COMMIT_KEEP, &made);
+	if (err == MVCC_ECONFLICT) {
+		n->txn = NULL;
+		err = commit_refused(n);
+	} else if (!err) {
+		n->txn = NULL;
+		if (n->compare)
+			n->compare_n = n->compare == NS_IF_REV ? made : n->compare_n + 1;
+		if (rev)
+			*rev = made;
+		inode_clean_locked(n);
+	}
+out:
+	if (err == MVCC_ENOLEASE) /* it has ended just now */
+		err = inode_lease_over_locked(n);
+	buf_release(&path);
+	return err;
+}
+
 int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 {
-	struct mvcc_story story = { .uid = n->uid, .gid = n->gid, .pid = n->pid, .comm = n->comm };
-	struct buf path = { 0 };
-	struct buf key = { 0 };
 	int err;
 
 	if (!n->dirty || n->gone.rev)
@@ -1173,41 +1584,16 @@ int inode_commit_locked(struct ns_inode *n, mvcc_rev_t *rev)
 	if (!err && n->txn)
 		err = inode_notice_locked(n);
 	if (!err && !n->gone.rev)
+		err = compare_locked(n);
+	if (!err && n->dirty && !n->gone.rev)
 		err = content_commit(n);
-	if (err || n->gone.rev)
+	if (err || !n->dirty || n->gone.rev)
 		return err;
-	err = commit_path(n, &path);
-	if (!err && n->pending) {
-		err = row_inode_key(&key, n->row.parent);
-		if (!err)
-			err = mvcc_txn_expect_exists(n->txn, slice_buf(&key));
-		if (!err)
-			err = put_dirent(n->txn, n->row.parent, n->row.name, n->ino, NS_TYPE_OF(n->row.mode),
-					 0);
-		if (!err)
-			err = touch_dir(n->txn, n->row.parent, n->row.btime_ns, 0);
-	}
+	if (!n->ns->live)
+		return commit_alone(n, rev);
+	err = rows_commit(n);
 	if (!err)
-		err = put_row(n->txn, n->ino, &n->row);
-	if (!err && n->intent)
-		err = mvcc_txn_settle(n->txn, n->intent);
-	if (err)
-		goto out;
-	story.op = n->pending ? "create" : n->op;
-	story.path = slice_buf(&path);
-	err = mvcc_txn_commit(n->txn, &story, MVCC_COMMIT_KEEP, rev);
-	if (err == MVCC_ECONFLICT) {
-		n->txn = NULL;
-		err = commit_refused(n);
-	} else if (!err) {
-		n->txn = NULL;
 		inode_clean_locked(n);
-	}
-out:
-	if (err == MVCC_ENOLEASE) /* it has ended just now */
-		err = inode_lease_over_locked(n);
-	buf_release(&path);
-	buf_release(&key);
 	return err;
 }
 
@@ -1288,6 +1674,16 @@ static struct ns_file *file_new(struct ns *ns, uint64_t ino, bool write)
 	return f;
 }
 
+/* As writing does: but this truncation is the open's, of which the kernel says nothing more. */
+static void drop_set_id(struct ns_inode *n, const struct ns_who *who)
+{
+	if (who->uid == 0)
+		return;
+	n->row.mode &= ~(uint32_t)S_ISUID;
+	if (n->row.mode & S_IXGRP)
+		n->row.mode &= ~(uint32_t)S_ISGID;
+}
+
 int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned flags, struct ns_gone gone,
 		 struct ns_file **out)
 {
@@ -1303,9 +1699,13 @@ int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned
 	pthread_rwlock_wrlock(lock);
 	if (f->write)
 		inode_finish_locked(n, NULL);
-	if (!n->loaded && gone.rev)
-		err = inode_gone_locked(n, gone);
-	else if (!n->loaded && !trunc) {
+	if (trunc && n->compare && n->dirty)
+		err = -EBUSY; /* it would empty what another has compared and is writing */
+	else if (ns->live && !n->loaded)
+		err = bound_validate(ns, ino);
+	if (!err && !n->loaded && gone.rev)
+		err = ns->live ? -ENOENT : inode_gone_locked(n, gone);
+	else if (!err && !n->loaded && !trunc) {
 		err = inode_load_locked(n); /* is it there? */
 		n->loaded = false;
 	}
@@ -1313,8 +1713,10 @@ int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned
 		err = inode_dirty_locked(n, who, "write");
 		if (!err)
 			err = truncate_locked(n, 0);
-		if (!err)
+		if (!err) {
 			n->row.mtime_ns = n->row.ctime_ns = ns_time_ns();
+			drop_set_id(n, who);
+		}
 	}
 	if (!err) {
 		n->opens++;
@@ -1335,7 +1737,8 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 {
 	struct lock_set locks;
 	struct held_row parent = { 0 };
-	struct mvcc_view *view = NULL;
+	struct buf access = { 0 }, none = { 0 };
+	struct ns_src src = { 0 };
 	struct ns_file *f = NULL;
 	struct ns_inode *n = NULL;
 	uint64_t ino = 0, other;
@@ -1349,15 +1752,19 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	if (pending_find(ns, dir, name))
 		err = -EEXIST;
 	if (!err)
-		err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+		err = ns_source(ns, &src);
 	if (!err)
-		err = src_row((struct ns_src){ .view = view }, dir, &parent);
+		err = src_row(src, dir, &parent);
 	if (!err && !S_ISDIR(parent.row.mode))
 		err = -ENOTDIR;
+	src.validate = true; /* of a bound tree: free, and still so at its commit */
 	if (!err) {
-		err = src_dirent((struct ns_src){ .view = view }, dir, name, &other, &type);
+		err = src_dirent(src, dir, name, &other, &type);
 		err = err == -ENOENT ? 0 : err ? err : -EEXIST;
 	}
+	mode = S_IFREG | (mode & 07777);
+	if (!err)
+		err = acl_of_new(src, dir, who->umask, &mode, &access, &none);
 	if (!err) {
 		f = file_new(ns, ino, true);
 		err = f ? 0 : -ENOMEM;
@@ -1369,7 +1776,7 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	if (err)
 		goto out;
 	n->row = (struct row_inode){
-		.mode = S_IFREG | (mode & 07777),
+		.mode = mode,
 		.uid = who->uid,
 		.gid = parent.row.mode & S_ISGID ? parent.row.gid : who->gid,
 		.nlink = 1,
@@ -1383,16 +1790,28 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 	err = inode_dirty_locked(n, who, "create");
 	if (err)
 		goto out;
+	pending_add(n);
+	if (access.len) {
+		err = inode_txn_locked(n);
+		if (!err)
+			err = put_acl(n->txn, ino, ACL_ACCESS, slice_buf(&access), 0);
+		n->acl_only = true;
+	}
+	if (err) {
+		inode_clean_locked(n);
+		goto out;
+	}
 	n->opens++;
 	n->writers++;
-	pending_add(n);
 	inode_attr(n, attr);
 	*out = f;
 	f = NULL;
 out:
 	unlock_set(ns, &locks);
 	held_row_release(&parent);
-	mvcc_view_close(view);
+	mvcc_view_close(src.view);
+	buf_release(&access);
+	buf_release(&none);
 	if (f) {
 		inode_put(f->inode);
 		free(f);
@@ -1423,6 +1842,10 @@ static int intent_put(struct ns_inode *n)
 	if (!err)
 		err = buf_put_bytes(&payload, slice_str(n->comm));
 	if (!err)
+		err = buf_put_bytes(&payload, slice_str(session_of(n)));
+	if (!err)
+		err = buf_put_bytes(&payload, slice_str(message_of(n)));
+	if (!err)
 		err = row_inode_encode(&row, &empty);
 	if (!err)
 		err = buf_put_slice(&payload, slice_buf(&row));
@@ -1444,14 +1867,20 @@ int ns_file_flush(struct ns_file *f)
 	int err = 0;
 
 	pthread_rwlock_wrlock(lock);
-	if (!n->dirty || n->gone.rev || !f->write)
+	if (!f->write)
 		goto out;
-	if (!n->has_data && !n->txn && n->row.size == 0) {
-		if (!n->intent || n->intent_stale)
+	err = refused_locked(n);
+	if (err || !n->dirty || n->gone.rev)
+		goto out;
+	if ((!n->has_data || n->compare) && (!n->txn || n->acl_only) && n->row.size == 0) {
+		err = compare_locked(n); /* a release has nobody to tell */
+		if (!err && n->dirty && !n->gone.rev && !n->ns->live && (!n->intent || n->intent_stale))
 			err = intent_put(n);
 	} else {
 		err = inode_commit_locked(n, NULL);
 	}
+	if (!err)
+		err = refused_locked(n);
 out:
 	pthread_rwlock_unlock(lock);
 	return err;
@@ -1465,6 +1894,8 @@ int ns_file_commit(struct ns_file *f, mvcc_rev_t *rev)
 
 	pthread_rwlock_wrlock(lock);
 	err = inode_commit_locked(n, NULL);
+	if (!err)
+		err = refused_locked(n);
 	pthread_rwlock_unlock(lock);
 	if (!err)
 		*rev = mvcc_current(n->ns->db);
@@ -1485,6 +1916,12 @@ int ns_file_close(struct ns_file *f)
 		err = inode_commit_locked(n, NULL);
 		if (err)
 			log_failure(n, err);
+		else if (f->write)
+			err = refused_locked(n);
+	}
+	if (n->writers == 0) {
+		n->compare = 0;
+		n->refused = false;
 	}
 	pthread_rwlock_unlock(lock);
 	inode_put(n);

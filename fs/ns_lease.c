@@ -124,7 +124,7 @@ int ns_set_lease(struct ns *ns, const struct ns_who *who, uint64_t ino, mvcc_lea
 	else if (n)
 		err = inode_commit_locked(n, NULL);
 	if (!err)
-		err = ns_path(ns, ino, &c.path);
+		err = ns->live ? 0 : ns_path(ns, ino, &c.path);
 	if (!err)
 		err = change_run(&c, attach_body, &a);
 	else
@@ -141,16 +141,16 @@ int ns_set_lease(struct ns *ns, const struct ns_who *who, uint64_t ino, mvcc_lea
 static int lease_of(struct ns *ns, uint64_t ino, mvcc_lease_t *out)
 {
 	struct held_row held = { 0 };
-	struct mvcc_view *view;
-	int err = mvcc_view_open(ns->db, MVCC_REV_LATEST, &view);
+	struct ns_src src;
+	int err = ns_source(ns, &src);
 
 	if (err)
 		return err;
-	err = src_row((struct ns_src){ .view = view }, ino, &held);
+	err = src_row(src, ino, &held);
 	if (!err)
 		*out = held.row.lease;
 	held_row_release(&held);
-	mvcc_view_close(view);
+	mvcc_view_close(src.view);
 	return err;
 }
 

@@ -82,18 +82,16 @@ static void put_all(struct ns_inode **all, size_t n)
 	free(all);
 }
 
-/* Commits under the locks of all; `open` are the inodes that may be gone then. */
+/* Commits under the locks of all, and keeps `txn` if that fails; `open` are the inodes that may be gone then. */
 static int commit_frozen(struct ns *ns, struct mvcc_txn *txn, const struct mvcc_story *story, mvcc_rev_t *rev)
 {
 	struct ns_inode **open = NULL;
 	size_t n = 0;
 	int err = hold_all(ns, &open, &n); /* before: afterwards nothing may fail any more */
 
-	if (err) {
-		mvcc_txn_abort(txn);
+	if (err)
 		return err;
-	}
-	err = mvcc_txn_commit(txn, story, MVCC_COMMIT_WAIT, rev);
+	err = mvcc_txn_commit(txn, story, MVCC_COMMIT_KEEP | MVCC_COMMIT_KEEP_CONFLICT, rev);
 	if (!err) {
 		for (size_t i = 0; i < n; i++)
 			inode_notice_locked(open[i]);
@@ -105,17 +103,24 @@ static int commit_frozen(struct ns *ns, struct mvcc_txn *txn, const struct mvcc_
 
 /* ---- the changes ------------------------------------------------------------------------------- */
 
-int ns_side_commit(struct ns *ns, struct mvcc_txn *txn, const struct mvcc_story *story, mvcc_rev_t *rev)
+int ns_side_try(struct ns *ns, struct mvcc_txn *txn, const struct mvcc_story *story, mvcc_rev_t *rev)
 {
 	int err;
 
 	freeze(ns);
 	err = settle_locked(ns);
-	if (err)
-		mvcc_txn_abort(txn);
-	else
+	if (!err)
 		err = commit_frozen(ns, txn, story, rev);
 	thaw(ns);
+	return err;
+}
+
+int ns_side_commit(struct ns *ns, struct mvcc_txn *txn, const struct mvcc_story *story, mvcc_rev_t *rev)
+{
+	int err = ns_side_try(ns, txn, story, rev);
+
+	if (err)
+		mvcc_txn_abort(txn);
 	return err;
 }
 
@@ -145,8 +150,11 @@ static int run_frozen(struct ns *ns, ns_side_fn *fn, void *arg, const struct mvc
 	err = settle_locked(ns);
 	if (!err)
 		err = fill(ns, fn, arg, &txn);
-	if (!err)
+	if (!err) {
 		err = commit_frozen(ns, txn, story, rev);
+		if (err)
+			mvcc_txn_abort(txn);
+	}
 	thaw(ns);
 	return err;
 }

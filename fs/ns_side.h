@@ -20,6 +20,9 @@
  */
 int ns_side_commit(struct ns *ns, struct mvcc_txn *txn, const struct mvcc_story *story, mvcc_rev_t *rev);
 
+/* The same, but if it fails the transaction lives on, whatever the error: to be tried again, or aborted. */
+int ns_side_try(struct ns *ns, struct mvcc_txn *txn, const struct mvcc_story *story, mvcc_rev_t *rev);
+
 /*
  * Makes a change: `fn` fills a fresh transaction, from what it reads there, and is called again after a conflict; in
  * the end with the tree standing still, so that writers who never rest do not keep it from succeeding. It must use

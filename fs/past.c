@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "fs/expr.h"
+#include "fs/ns_acl.h"
 #include "mvcc/keep.h"
 
 #define NS_PER_S ((int64_t)1000000000)
@@ -205,17 +206,43 @@ void past_names_release(struct past_names *names)
 	*names = (struct past_names){ 0 };
 }
 
-/* The permission bits that apply to `who`: 4 read, 2 write, 1 search. */
-static unsigned bits_for(const struct ns_attr *attr, const struct past_who *who)
+/* Is `who` in the group? */
+static bool in_group(const struct past_who *who, uint32_t gid)
 {
-	if (who->uid == attr->uid)
-		return attr->mode >> 6 & 7;
-	if (who->gid == attr->gid)
-		return attr->mode >> 3 & 7;
+	if (who->gid == gid)
+		return true;
 	for (unsigned i = 0; i < who->ngroups; i++)
-		if (who->groups[i] == attr->gid)
-			return attr->mode >> 3 & 7;
-	return attr->mode & 7;
+		if (who->groups[i] == gid)
+			return true;
+	return false;
+}
+
+/* 0 if the live inode grants `who` all of `want` (4 read, 2 write, 1 search), else -EACCES. */
+static int grants(struct ns *ns, struct mvcc_view *view, const struct ns_attr *attr,
+		  const struct past_who *who, unsigned want)
+{
+	const struct acl_who asks = { who->uid, who->gid, who->groups, who->ngroups };
+	struct buf acl = { 0 };
+	unsigned bits;
+	int err = -ENODATA;
+
+	if (who->uid == attr->uid)
+		bits = attr->mode >> 6;
+	else if (in_group(who, attr->gid))
+		bits = attr->mode >> 3;
+	else
+		bits = attr->mode;
+	if (who->uid != attr->uid)
+		err = view ? ns_at_getxattr(view, attr->ino, ACL_ACCESS, &acl) :
+			     ns_getxattr(ns, attr->ino, ACL_ACCESS, &acl);
+	if (!err && acl_check(slice_buf(&acl)))
+		err = MVCC_ECORRUPT;
+	if (err == -ENODATA)
+		err = (bits & want) == want ? 0 : -EACCES;
+	else if (!err)
+		err = acl_permits(slice_buf(&acl), attr->uid, attr->gid, &asks, want) ? 0 : -EACCES;
+	buf_release(&acl);
+	return err;
 }
 
 /* Search permission on every directory from the root down to `dir`. */
@@ -228,10 +255,9 @@ static int may_search(struct ns *ns, uint64_t dir, const struct past_who *who)
 		err = ns_getattr(ns, dir, &attr);
 		if (err)
 			return err;
-		if (!(bits_for(&attr, who) & 1))
-			return -EACCES;
-		if (dir == NS_ROOT)
-			return 0;
+		err = grants(ns, NULL, &attr, who, 1);
+		if (err || dir == NS_ROOT)
+			return err;
 		dir = attr.parent;
 	}
 }
@@ -265,9 +291,82 @@ int past_may_read(struct ns *ns, struct mvcc_view *view, uint64_t ino, const str
 		err = surviving_parent(ns, view, ino, &attr);
 		need = 4 | 1;
 	}
-	if (err)
+	if (!err)
+		err = grants(ns, NULL, &attr, who, need);
+	return err || attr.ino == NS_ROOT ? err : may_search(ns, attr.parent, who);
+}
+
+/* ---- who may know of a change ------------------------------------------------------------------ */
+
+/* Takes the first name off a path; false if there is none. */
+static bool take_name(struct slice *path, struct slice *name)
+{
+	size_t n = 0;
+
+	while (path->len && path->data[0] == '/')
+		*path = slice_of(path->data + 1, path->len - 1);
+	while (n < path->len && path->data[n] != '/')
+		n++;
+	*name = slice_of(path->data, n);
+	*path = slice_of(path->data + n, path->len - n);
+	return n > 0;
+}
+
+/* A name in a directory, in a view or (NULL) in the live tree. */
+static int child_of(struct ns *ns, struct mvcc_view *view, uint64_t dir, struct slice name,
+		    struct ns_attr *out)
+{
+	uint64_t ino;
+	int err;
+
+	if (!view)
+		return ns_lookup(ns, dir, name, out);
+	err = ns_at_lookup(view, dir, name, &ino);
+	return err ? err : ns_at_getattr(view, ino, out);
+}
+
+/* May all directories above `path` be searched that stand there? */
+static int may_reach(struct ns *ns, struct mvcc_view *view, struct slice path, const struct past_who *who)
+{
+	struct ns_attr attr;
+	struct slice name, last;
+	int err = view ? ns_at_getattr(view, NS_ROOT, &attr) : ns_getattr(ns, NS_ROOT, &attr);
+
+	if (err || !take_name(&path, &name))
 		return err;
-	if ((bits_for(&attr, who) & need) != need)
-		return -EACCES;
-	return attr.ino == NS_ROOT ? 0 : may_search(ns, attr.parent, who);
+	for (;;) {
+		if (!S_ISDIR(attr.mode))
+			return 0;
+		err = grants(ns, view, &attr, who, 1);
+		if (err)
+			return err;
+		last = name;
+		if (!take_name(&path, &name))
+			return 0;
+		err = child_of(ns, view, attr.ino, last, &attr);
+		if (err)
+			return err == -ENOENT ? 0 : err;
+	}
+}
+
+static int may_reach_at(struct mvcc *db, mvcc_rev_t rev, struct slice path, const struct past_who *who)
+{
+	struct mvcc_view *view;
+	int err = mvcc_view_open(db, rev, &view);
+
+	if (err)
+		return err == MVCC_ECOMPACTED ? -EACCES : err;
+	err = may_reach(NULL, view, path, who);
+	mvcc_view_close(view);
+	return err;
+}
+
+int past_may_know(struct ns *ns, struct mvcc *db, mvcc_rev_t rev, struct slice path,
+		  const struct past_who *who)
+{
+	int err = rev > MVCC_REV_FIRST ? may_reach_at(db, rev - 1, path, who) : 0;
+
+	if (!err)
+		err = may_reach_at(db, rev, path, who);
+	return err ? err : may_reach(ns, NULL, path, who);
 }

@@ -52,4 +52,12 @@ struct past_who {
  */
 int past_may_read(struct ns *ns, struct mvcc_view *view, uint64_t ino, const struct past_who *who);
 
+/*
+ * May `who` know what revision `rev` changed at `path`? If every directory above it may be searched, of those that stood
+ * there just before that revision, after it, and stand there today. Where that cannot be told any more, no. 0 or -EACCES,
+ * or what reading says.
+ */
+int past_may_know(struct ns *ns, struct mvcc *db, mvcc_rev_t rev, struct slice path,
+		  const struct past_who *who);
+
 #endif

@@ -104,24 +104,6 @@ int put_text(struct buf *out, const char *fmt, ...)
 	return buf_put(out, text, (size_t)len);
 }
 
-void format_time(int64_t ns, char out[64])
-{
-	int64_t sec = ns / 1000000000, rest = ns % 1000000000;
-	char date[40];
-	struct tm tm;
-	time_t t;
-
-	if (rest < 0) {
-		rest += 1000000000;
-		sec--;
-	}
-	t = (time_t)sec;
-	if (!gmtime_r(&t, &tm))
-		tm = (struct tm){ .tm_mday = 1, .tm_year = 70 };
-	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(out, 64, "%s.%09" PRId64 "Z", date, rest);
-}
-
 int add_figures(struct json_object *o, const struct figure *figures, size_t n)
 {
 	int err = 0;
@@ -243,6 +225,8 @@ static const struct {
 	{ "undo", answer_undo },
 	{ "redo", answer_redo },
 	{ "restore", answer_restore },
+	{ "del", answer_del },
+	{ "changes", answer_changes },
 	{ "progress", answer_progress },
 	{ "check", answer_check },
 	{ "backup", answer_backup },
@@ -253,6 +237,7 @@ static const struct {
 	{ "lease_revoke", answer_lease_revoke },
 	{ "lease_attach", answer_lease_attach },
 	{ "lease_detach", answer_lease_detach },
+	{ "watch", answer_watch },
 };
 /* clang-format on */
 

@@ -29,6 +29,24 @@
  * `message`; the reply has it as "rev", 0 if there was nothing to be done. If both sides changed the same nothing is
  * done, and the reply, which is ok, has "conflicts" instead of "entries": a "path" and a reason, "why", each. With
  * `dry_run` nothing is done either, and "entries" tells what would differ.
+ *
+ *	tag {name, rev}  untag {name}  retag {name, to}    the tag, with its revision and times; a name may be name_b64
+ *	tags {after}                     "tags", a page of them; where there are more, "next": ask again with that as `after`
+ *	compact {rev | keep, wait, dry_run}        the floor as it "was" and is; how many "tagged" ones lie between
+ *	retain {keep_all_s, keep_revs, hourly ... yearly, free_bytes, off, dry_run}          the policy, as in mvcc/keep.h
+ *	why {rev}                        what keeps it
+ *	lease {id}  lease_grant {ttl_ms, id}  lease_keepalive {id}  lease_revoke {id}  lease_attach {id, path}
+ *	lease_detach {path}              the lease, with its "files" and the first of their "paths"
+ *	leases {after}                   "leases", paged as tags are
+ *	check                            "problems", and the first of them "told"
+ *	backup {dir}                     the newest "rev" in it
+ *	progress {task}                  of a request that has that number as its "task": is it "running", at "what", "done"
+ *
+ * One that makes a revision takes its labels, "session" and "message".
+ * `watch` lists what was changed from revision `from` on (default: from the next one; a number may be still to come), oldest
+ * first, one path after the other (ns_watch.h), at most `limit`; `path` as above. The reply has "changes", and the "from"
+ * and "skip" to go on with; "more" says that asking at once gives more. So nothing is kept between requests;
+ * when to ask again is told by @watch.
  */
 #ifndef FS_QUERY_H
 #define FS_QUERY_H

@@ -78,7 +78,8 @@ static void tree_progress(void *arg, uint64_t rows)
 {
 	struct check_run *run = arg;
 
-	run->rows = run->task.done = rows;
+	run->rows = rows;
+	run->task.done = rows;
 }
 
 static int check_all(const struct query_env *env, struct check_run *run, uint64_t *problems)

@@ -9,6 +9,7 @@
 #include "fs/json_bytes.h"
 #include "fs/ns.h"
 #include "fs/query.h"
+#include "fs/text.h"
 
 #include <json-c/json.h>
 #include <stdatomic.h>
@@ -37,6 +38,9 @@ int answer_diff(const struct query_env *env, struct json_object *req, struct buf
 int answer_undo(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_redo(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_restore(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_watch(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_changes(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_del(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_why(const struct query_env *env, struct json_object *req, struct buf *reply);
 
 /* ---- replies --------------------------------------------------------------------------------------- */
@@ -49,9 +53,6 @@ int refuse_rev(const struct query_env *env, struct buf *reply, int err, const ch
 
 /* Appends a text of less than 128 bytes: the braces and numbers between what json-c makes. */
 int put_text(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-/* "2026-11-22T22:30:05.123456789Z" */
-void format_time(int64_t ns, char out[64]);
 
 struct figure {
 	const char *key;

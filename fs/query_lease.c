@@ -246,7 +246,14 @@ int answer_leases(const struct query_env *env, struct json_object *req, struct b
 
 static int set_lease(const struct query_env *env, struct json_object *req, struct buf *reply, mvcc_lease_t id)
 {
-	const struct ns_who who = { env->uid, env->gid, env->asker, env->comm };
+	const struct ns_who who = {
+		.uid = env->uid,
+		.gid = env->gid,
+		.pid = env->asker,
+		.comm = env->comm,
+		.session = text_member(req, "session"),
+		.message = text_member(req, "message"),
+	};
 	mvcc_rev_t before = mvcc_current(env->db), rev = before;
 	struct ns_attr attr;
 	struct buf path = { 0 };

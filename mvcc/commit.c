@@ -232,40 +232,10 @@ static int look(struct mvcc_txn *txn)
 
 /* ---- carrying the transaction to a newer base --------------------------------------------- */
 
-/* Is the walked part of the range the same at both revisions? 0, MVCC_ECONFLICT or a code. */
-static int range_validate(struct mvcc *db, const struct txn_range *range, mvcc_rev_t base, mvcc_rev_t rev)
+static int is_conflict(void *arg, struct slice key, mvcc_rev_t was, mvcc_rev_t now)
 {
-	struct mvcc_cursor *a = NULL, *b = NULL;
-	const struct mvcc_item *item_a, *item_b;
-	struct slice key_a, key_b;
-	struct buf end = { 0 };
-	int got_a, got_b, err;
-
-	if (!range->whole && !range->started)
-		return 0;
-	err = buf_copy(&end, slice_buf(range->whole ? &range->end : &range->upto));
-	if (!err && !range->whole)
-		err = buf_put_u8(&end, 0); /* the first key after upto */
-	if (!err)
-		err = cursor_open(db, base, NULL, NULL, slice_buf(&range->start), slice_buf(&end), &a);
-	if (!err)
-		err = cursor_open(db, rev, NULL, NULL, slice_buf(&range->start), slice_buf(&end), &b);
-	while (!err) {
-		got_a = mvcc_cursor_next(a, &key_a, &item_a);
-		got_b = mvcc_cursor_next(b, &key_b, &item_b);
-		if (got_a < 0 || got_b < 0)
-			err = got_a < 0 ? got_a : got_b;
-		else if (got_a != got_b)
-			err = MVCC_ECONFLICT;
-		else if (got_a == 0)
-			break;
-		else if (!slice_eq(key_a, key_b) || item_a->mod_rev != item_b->mod_rev)
-			err = MVCC_ECONFLICT;
-	}
-	mvcc_cursor_close(a);
-	mvcc_cursor_close(b);
-	buf_release(&end);
-	return err;
+	(void)arg, (void)key, (void)was, (void)now;
+	return MVCC_ECONFLICT;
 }
 
 static int reads_validate(struct mvcc_txn *txn, mvcc_rev_t rev)
@@ -286,6 +256,17 @@ static int reads_validate(struct mvcc_txn *txn, mvcc_rev_t rev)
 	return 0;
 }
 
+/* The base has moved: what was learnt there of the keys that are written counts no more. */
+static void forget_headers(struct mvcc_txn *txn)
+{
+	for (struct mem_node *node = memtable_first(&txn->writes->mt); node; node = memtable_next(node)) {
+		struct txn_write *w = write_of(node);
+
+		w->header_known = w->old_known = false;
+		mvcc_item_release(&w->old);
+	}
+}
+
 /*
  * Proves, by looking at the store, that all the transaction read is the same at the newest revision,
  * and makes that one its base.
@@ -299,7 +280,7 @@ static int txn_refresh(struct mvcc_txn *txn)
 		return err;
 	for (struct txn_range *range = txn->ranges; !err && range; range = range->next)
 		if (!range->guard)
-			err = range_validate(txn->db, range, txn->view->rev, view->rev);
+			err = txn_range_compare(txn->db, range, txn->view->rev, view->rev, is_conflict, NULL);
 	if (!err && txn->run)
 		err = run_validate(txn, view->rev);
 	if (!err)
@@ -308,12 +289,7 @@ static int txn_refresh(struct mvcc_txn *txn)
 		mvcc_view_close(view);
 		return err;
 	}
-	for (struct mem_node *node = memtable_first(&txn->writes->mt); node; node = memtable_next(node)) {
-		struct txn_write *w = write_of(node);
-
-		w->header_known = w->old_known = false;
-		mvcc_item_release(&w->old);
-	}
+	forget_headers(txn);
 	/* A blob seen at the first base may be referred to by this commit: no collector takes it before. */
 	if (txn->first_view)
 		mvcc_view_close(txn->view);
@@ -321,6 +297,21 @@ static int txn_refresh(struct mvcc_txn *txn)
 		txn->first_view = txn->view;
 	txn->view = view;
 	return 0;
+}
+
+/* The transaction lives on: it goes on reading where it began, whatever commit has come to see. */
+static void base_restore(struct mvcc_txn *txn)
+{
+	struct mem_node *node = txn->reads.head ? memtable_first(&txn->reads) : NULL;
+
+	for (; node; node = memtable_next(node))
+		read_of(node)->header = read_of(node)->first;
+	forget_headers(txn);
+	if (txn->first_view) {
+		mvcc_view_close(txn->view);
+		txn->view = txn->first_view;
+		txn->first_view = NULL;
+	}
 }
 
 /* ---- judging, under the lock -------------------------------------------------------------- */
@@ -355,6 +346,7 @@ static int judge_locked(struct mvcc_txn *txn, unsigned attempt)
 	mvcc_rev_t current = atomic_load(&txn->db->current);
 	size_t walked = 0;
 
+	txn->moved_on = txn->view->rev < current;
 	if (txn->broken)
 		return MVCC_ECONFLICT;
 	if (txn->view->rev < window->low)
@@ -688,8 +680,10 @@ static int try_once(struct mvcc_txn *txn, unsigned flags, unsigned attempt, mvcc
 {
 	struct mvcc *db = txn->db;
 	size_t guess, need;
-	int err = look(txn);
+	int err;
 
+	txn->moved_on = false;
+	err = look(txn);
 	if (err)
 		return err;
 	guess = payload_guess(txn);
@@ -714,6 +708,33 @@ static int try_once(struct mvcc_txn *txn, unsigned flags, unsigned attempt, mvcc
 	return err;
 }
 
+static bool lives_on(int err, unsigned flags)
+{
+	if (err == MVCC_ECONFLICT)
+		return flags & MVCC_COMMIT_KEEP_CONFLICT;
+	return err == -EAGAIN || (err && flags & MVCC_COMMIT_KEEP);
+}
+
+/*
+ * A key that was changed and is again as it was (absent) is a conflict for the judge. Where the transaction is to live
+ * on, the store decides, so that what mvcc_txn_conflicts() tells is all there is.
+ */
+static int try_until(struct mvcc_txn *txn, unsigned flags, mvcc_rev_t *out_rev)
+{
+	int err = 0;
+
+	for (unsigned attempt = 0; !err; attempt++) {
+		err = attempt < TRIES_MAX ? try_once(txn, flags, attempt, out_rev) : MVCC_ECONFLICT;
+		if (err == MVCC_ECONFLICT && flags & MVCC_COMMIT_KEEP_CONFLICT && txn->moved_on &&
+		    !txn->broken && attempt < TRIES_MAX)
+			err = LOOK_AGAIN;
+		if (err != LOOK_AGAIN)
+			break;
+		err = txn_refresh(txn);
+	}
+	return err;
+}
+
 int mvcc_txn_commit(struct mvcc_txn *txn, const struct mvcc_story *story, unsigned flags, mvcc_rev_t *out_rev)
 {
 	struct mvcc *db = txn->db;
@@ -721,16 +742,14 @@ int mvcc_txn_commit(struct mvcc_txn *txn, const struct mvcc_story *story, unsign
 	mvcc_rev_t rev = 0;
 	int err = prepare(txn, story);
 
-	for (unsigned attempt = 0; !err; attempt++) {
-		err = attempt < TRIES_MAX ? try_once(txn, flags, attempt, &rev) : MVCC_ECONFLICT;
-		if (err != LOOK_AGAIN)
-			break;
-		err = txn_refresh(txn);
-	}
-	if (err == -EAGAIN || (err && err != MVCC_ECONFLICT && flags & MVCC_COMMIT_KEEP))
-		return err;
+	if (!err)
+		err = try_until(txn, flags, &rev);
 	if (err == MVCC_ECONFLICT)
 		atomic_fetch_add_explicit(&db->n_conflicts, 1, memory_order_relaxed);
+	if (lives_on(err, flags)) {
+		base_restore(txn);
+		return err;
+	}
 	if (err) {
 		mvcc_txn_abort(txn);
 		return err;

@@ -448,6 +448,7 @@ int mvcc_lease_keys(struct mvcc *db, mvcc_lease_t id, int (*fn)(void *arg, struc
 struct ending {
 	struct mvcc_txn *txn;
 	mvcc_lease_t id;
+	uint64_t deleted;
 };
 
 /*
@@ -468,7 +469,15 @@ static int end_key(void *arg, struct slice key)
 		err = mvcc_txn_get(e->txn, key, &item);
 		mvcc_item_release(&item);
 	}
+	e->deleted++;
 	return err ? err : mvcc_txn_del(e->txn, key);
+}
+
+/* What was deleted was seen, and is validated: so if anything was, `rev` is a new revision. */
+static void tell_committed(struct mvcc *db, const struct ending *e, mvcc_rev_t rev)
+{
+	if (e->deleted && db->committed)
+		db->committed(db->committed_arg, rev);
 }
 
 static int end_keys(struct mvcc *db, mvcc_lease_t id, const struct mvcc_story *story, mvcc_rev_t *rev)
@@ -486,6 +495,8 @@ static int end_keys(struct mvcc *db, mvcc_lease_t id, const struct mvcc_story *s
 			mvcc_txn_abort(e.txn);
 		else
 			err = mvcc_txn_commit(e.txn, story, MVCC_COMMIT_WAIT, rev);
+		if (!err)
+			tell_committed(db, &e, *rev);
 	}
 	return err;
 }

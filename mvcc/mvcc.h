@@ -62,6 +62,15 @@ struct mvcc_options {
 	 */
 	int64_t (*clock)(void *arg);
 	void *clock_arg;
+	/*
+	 * Told of each revision that no commit of the caller's has made: those in which a lease ends. Once for each, after
+	 * new views see it, by the thread that ended the lease: one of the store's, or that of mvcc_lease_revoke() or
+	 * mvcc_upkeep(). No lock is held, and all of the store may be used but these two and mvcc_close(). The next lease
+	 * ends when it has returned, and mvcc_close() waits for that. It may be called before mvcc_open() has
+	 * returned. May be NULL.
+	 */
+	void (*committed)(void *arg, mvcc_rev_t rev);
+	void *committed_arg;
 	/* Fills revision 1 of a fresh store; NULL: it is empty. */
 	int (*init)(void *arg, struct mvcc_txn *txn);
 	void *init_arg;
@@ -307,7 +316,7 @@ MVCC_API int mvcc_txn_settle(struct mvcc_txn *txn, uint64_t intent);
 
 /*
  * Commits and frees the transaction, whatever is returned, except -EAGAIN (see below) and what
- * MVCC_COMMIT_KEEP keeps.
+ * MVCC_COMMIT_KEEP and MVCC_COMMIT_KEEP_CONFLICT keep.
  * On 0 `*out_rev` (may be NULL) is the new revision; a transaction that changed nothing takes none,
  * and gives the current one. Once it returns 0, every new view sees the commit, and a kill of the
  * process does not lose it; mvcc_sync() makes it survive a power cut.
@@ -325,10 +334,45 @@ enum {
 	MVCC_COMMIT_NOWAIT = 1,
 	/* After any error but MVCC_ECONFLICT the transaction lives on, to be committed again or aborted. */
 	MVCC_COMMIT_KEEP = 2,
+	/*
+	 * After MVCC_ECONFLICT the transaction lives on, too, with all it has written, to be read at the revision it began
+	 * at, added to, committed again or aborted; its savepoints are gone. mvcc_txn_conflicts() tells why. What was
+	 * read was read, so the conflict stays; only that of a guard goes with its cause.
+	 */
+	MVCC_COMMIT_KEEP_CONFLICT = 4,
 };
 MVCC_API int mvcc_txn_commit(struct mvcc_txn *txn, const struct mvcc_story *story, unsigned flags,
 			     mvcc_rev_t *out_rev);
 MVCC_API void mvcc_txn_abort(struct mvcc_txn *txn); /* accepts NULL */
+
+enum mvcc_conflict_kind {
+	MVCC_CONFLICT_READ,   /* a key that was read has been changed */
+	MVCC_CONFLICT_RANGE,  /* in a range that was walked a key has been changed, has come or gone */
+	MVCC_CONFLICT_EXISTS, /* a key that is to exist does not */
+	MVCC_CONFLICT_EMPTY,  /* in a range that is to be empty there is a key */
+	MVCC_CONFLICT_WRITE, /* a key that was written has been changed (of transactions larger than memory) */
+};
+
+struct mvcc_conflict {
+	enum mvcc_conflict_kind kind;
+	struct slice key;
+	struct slice start, end; /* RANGE and EMPTY: the range, as it was asked for; else empty */
+	mvcc_rev_t base_rev;     /* of the record the transaction sees; 0: none */
+	mvcc_rev_t now_rev;      /* of the record that is there now; 0: none */
+	bool own; /* EXISTS and EMPTY: broken by the transaction's own write; then both are 0 */
+};
+
+/*
+ * Calls `fn` for all that keeps the transaction from being committed now: once for each key and each reason, so a key
+ * that was read and is in a walked range is told twice, and in a range walked twice, too. What it is given is lent for that call, in which the
+ * transaction must not be used; no lock is held. Stops when `fn` returns non-zero, and returns that.
+ *
+ * A commit with MVCC_COMMIT_KEEP_CONFLICT has a conflict if and only if this tells of one; without that flag,
+ * a key that is absent again, as it was read, is a conflict, too. A commit that was overtaken by
+ * others again and again is MVCC_ECONFLICT in the end, and this may tell nothing.
+ */
+MVCC_API int mvcc_txn_conflicts(struct mvcc_txn *txn,
+				int (*fn)(void *arg, const struct mvcc_conflict *conflict), void *arg);
 
 /* Is there room in the ring for a few more commits? False means that a commit may have to wait. */
 MVCC_API bool mvcc_has_room(struct mvcc *db);

@@ -113,6 +113,8 @@ struct mvcc {
 	void *log_arg;
 	int64_t (*clock)(void *arg);
 	void *clock_arg;
+	void (*committed)(void *arg, mvcc_rev_t rev);
+	void *committed_arg;
 	uint64_t replayed;
 	struct buf moving; /* open only: the commit whose run was being moved, if its own row tells it */
 	struct gate gate;

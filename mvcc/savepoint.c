@@ -279,6 +279,7 @@ static void rollback_guards(struct mvcc_txn *txn, const struct savepoint *to)
 {
 	struct txn_range **at = &txn->ranges;
 
+	txn_broken_free(txn, to->broken);
 	for (; txn->guards != to->guards; txn->guards = txn->guards->next_guard)
 		txn->guards->must_exist = false;
 	while (*at != to->ranges) {
@@ -292,7 +293,6 @@ static void rollback_guards(struct mvcc_txn *txn, const struct savepoint *to)
 		txn->nranges--;
 		txn_range_free(range);
 	}
-	txn->broken = to->broken;
 }
 
 /* Makes the table that the savepoint remembers the transaction's, as it was. Takes `fresh`, if there is none. */

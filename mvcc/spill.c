@@ -125,6 +125,20 @@ int run_reborn(struct mvcc_txn *txn, struct slice key, struct txn_write *w)
 	return err == -ENOENT ? 0 : err;
 }
 
+int run_holds(struct mvcc_txn *txn, struct slice key)
+{
+	struct engine_pin pin = { 0 };
+	struct op op;
+	int err = -ENOENT;
+
+	gate_enter(&txn->db->gate);
+	if (run_may_hold(txn, key))
+		err = stage_get(txn->db, txn->run, key, &pin, &op);
+	engine_pin_release(txn->db->engine, &pin);
+	gate_leave(&txn->db->gate);
+	return err == -ENOENT ? 0 : err ? err : 1;
+}
+
 /* Is a row of the run a change? Not if it deletes what is not there. */
 static bool op_counts(const struct op *op)
 {
@@ -278,15 +292,14 @@ static int put_end_row(struct mvcc_txn *txn, struct engine_batch *batch)
 	return err;
 }
 
-/* Calls `fn` for each row of the run, until it returns non-zero; returns that. Caller is inside the gate. */
-static int each_row(struct mvcc_txn *txn, int (*fn)(struct mvcc_txn *txn, const struct op *op, void *arg),
-		    void *arg)
+int run_each_row(struct mvcc_txn *txn, run_row_fn *fn, void *arg)
 {
 	struct buf start = { 0 }, end = { 0 };
 	struct engine_iter *it = NULL;
 	int err = id_key(&start, txn->run);
 	bool on_row;
 
+	gate_enter(&txn->db->gate);
 	if (!err)
 		err = id_key(&end, txn->run + 1);
 	if (!err)
@@ -308,6 +321,7 @@ static int each_row(struct mvcc_txn *txn, int (*fn)(struct mvcc_txn *txn, const 
 		err = engine_iter_error(it);
 out:
 	engine_iter_free(it);
+	gate_leave(&txn->db->gate);
 	buf_release(&start);
 	buf_release(&end);
 	return err;
@@ -335,7 +349,7 @@ static int count_anew(struct mvcc_txn *txn)
 {
 	txn->run_counts = txn->run_grows = 0;
 	forget_refs(txn);
-	return each_row(txn, count_row, NULL);
+	return run_each_row(txn, count_row, NULL);
 }
 
 static int end_run(struct mvcc_txn *txn, struct engine_batch *batch)
@@ -466,7 +480,16 @@ static int window_keys(struct mvcc *db, mvcc_rev_t base, mvcc_rev_t rev, struct 
 	return err;
 }
 
-static int validate_keys(struct mvcc_txn *txn, struct slice keys)
+static int validate_row(struct mvcc_txn *txn, const struct op *op, void *arg)
+{
+	const mvcc_rev_t *rev = arg;
+	struct header header;
+	int err = header_at(txn->db, *rev, op->key, &header);
+
+	return err ? err : header.mod != op->prev ? MVCC_ECONFLICT : 0;
+}
+
+static int validate_keys(struct mvcc_txn *txn, struct slice keys, mvcc_rev_t rev)
 {
 	struct slice key;
 	int err = 0;
@@ -478,21 +501,14 @@ static int validate_keys(struct mvcc_txn *txn, struct slice keys)
 		if (!run_may_hold(txn, key))
 			continue;
 		err = stage_get(txn->db, txn->run, key, &pin, &op);
+		op.key = key;
+		if (!err)
+			err = validate_row(txn, &op, &rev);
 		engine_pin_release(txn->db->engine, &pin);
-		if (err != -ENOENT)
-			return err ? err : MVCC_ECONFLICT;
-		err = 0;
+		if (err == -ENOENT)
+			err = 0;
 	}
 	return err;
-}
-
-static int validate_row(struct mvcc_txn *txn, const struct op *op, void *arg)
-{
-	const mvcc_rev_t *rev = arg;
-	struct header header;
-	int err = header_at(txn->db, *rev, op->key, &header);
-
-	return err ? err : header.mod != op->prev ? MVCC_ECONFLICT : 0;
 }
 
 int run_validate(struct mvcc_txn *txn, mvcc_rev_t rev)
@@ -502,9 +518,9 @@ int run_validate(struct mvcc_txn *txn, mvcc_rev_t rev)
 
 	gate_enter(&txn->db->gate);
 	if (err == 0)
-		err = validate_keys(txn, slice_buf(&keys));
+		err = validate_keys(txn, slice_buf(&keys), rev);
 	else if (err == 1)
-		err = each_row(txn, validate_row, &rev); /* with what stands under its key then */
+		err = run_each_row(txn, validate_row, &rev); /* with what stands under its key then */
 	gate_leave(&txn->db->gate);
 	buf_release(&keys);
 	return err;

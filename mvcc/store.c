@@ -527,6 +527,8 @@ static struct mvcc *db_new(const struct mvcc_options *opt)
 	db->log_arg = opt->log_arg;
 	db->clock = opt->clock;
 	db->clock_arg = opt->clock_arg;
+	db->committed = opt->committed;
+	db->committed_arg = opt->committed_arg;
 	db->sync_ns = (opt->sync_ms ? opt->sync_ms : 1000) * 1000000ull;
 	db->next_blob = 1;
 	families_init(db);

@@ -69,8 +69,20 @@ void txn_range_free(struct txn_range *range)
 	free(range);
 }
 
+void txn_broken_free(struct mvcc_txn *txn, struct txn_broken *upto)
+{
+	while (txn->broken != upto) {
+		struct txn_broken *next = txn->broken->next;
+
+		buf_release(&txn->broken->key);
+		free(txn->broken);
+		txn->broken = next;
+	}
+}
+
 void txn_free(struct mvcc_txn *txn)
 {
+	txn_broken_free(txn, NULL);
 	while (txn->ranges) {
 		struct txn_range *next = txn->ranges->next;
 
@@ -133,7 +145,7 @@ static struct txn_read *note_read(struct mvcc_txn *txn, struct slice key, struct
 	read = memtable_alloc(&txn->reads, sizeof(*read));
 	if (!read)
 		return NULL;
-	*read = (struct txn_read){ .header = header };
+	*read = (struct txn_read){ .first = header, .header = header };
 	if (!memtable_insert(&txn->reads, key, 0, as_value(read, sizeof(*read)), 0))
 		return NULL;
 	return read;
@@ -382,6 +394,20 @@ int mvcc_txn_peek_cursor_open(struct mvcc_txn *txn, struct slice start, struct s
 
 /* ---- guards ------------------------------------------------------------------------------- */
 
+static int note_broken(struct mvcc_txn *txn, const struct txn_range *range, struct slice key)
+{
+	struct txn_broken *broken = calloc(1, sizeof(*broken));
+
+	if (!broken || buf_copy(&broken->key, key)) {
+		free(broken);
+		return -ENOMEM;
+	}
+	broken->range = range;
+	broken->next = txn->broken;
+	txn->broken = broken;
+	return 0;
+}
+
 int mvcc_txn_expect_exists(struct mvcc_txn *txn, struct slice key)
 {
 	struct mvcc_item own = { 0 };
@@ -395,10 +421,8 @@ int mvcc_txn_expect_exists(struct mvcc_txn *txn, struct slice key)
 		return -EINVAL;
 	err = get_own(txn, key, &own);
 	mvcc_item_release(&own);
-	if (err == -ENOENT)
-		txn->broken = true;
 	if (err <= 0)
-		return err == -ENOENT ? 0 : err;
+		return err == -ENOENT ? note_broken(txn, NULL, key) : err;
 	read = txn_read_find(txn, key);
 	if (!read) {
 		err = get_base(txn, key, &header, NULL);
@@ -449,8 +473,8 @@ int txn_range_occupied(struct mvcc_txn *txn, const struct txn_range *range)
 	return got;
 }
 
-/* Has the transaction itself put something into the range? 1 or 0, or a code. */
-static int range_has_own(struct mvcc_txn *txn, const struct txn_range *range)
+/* Notes it if the transaction itself has put something into the range. */
+static int note_own_in(struct mvcc_txn *txn, const struct txn_range *range)
 {
 	const struct mvcc_item *item;
 	struct mvcc_cursor *c;
@@ -463,6 +487,8 @@ static int range_has_own(struct mvcc_txn *txn, const struct txn_range *range)
 	while ((got = mvcc_cursor_next(c, &key, &item)) == 1)
 		if (item->mod_rev == 0)
 			break;
+	if (got == 1)
+		got = note_broken(txn, range, key);
 	mvcc_cursor_close(c);
 	return got;
 }
@@ -478,11 +504,7 @@ int mvcc_txn_expect_empty(struct mvcc_txn *txn, struct slice start, struct slice
 		return err;
 	range->guard = true;
 	range->whole = true;
-	err = range_has_own(txn, range);
-	if (err < 0)
-		return err;
-	txn->broken |= err == 1;
-	return 0;
+	return note_own_in(txn, range);
 }
 
 /* ---- writing ------------------------------------------------------------------------------ */

@@ -11,6 +11,7 @@
 struct txn_read {
 	bool validate;        /* commit fails if it changed */
 	bool must_exist;      /* commit fails if it is absent then */
+	struct header first;  /* at the first base */
 	struct header header; /* at the base */
 	bool exists_now;      /* for must_exist: as far as validation has come */
 	struct txn_read *next_guard;
@@ -77,7 +78,7 @@ struct savepoint {
 	uint64_t undo_run; /* what the rows of `run` were that were changed since; 0 for none */
 	struct bloom *blooms;
 	size_t nsettled;
-	bool broken;
+	struct txn_broken *broken;
 	struct txn_read *guards;
 	struct txn_range *ranges;
 };
@@ -88,6 +89,13 @@ struct txn_range {
 	struct buf start, end, upto;
 	bool started, whole;
 	bool guard;
+};
+
+/* A guard that the transaction's own writes break, so that it can never hold. */
+struct txn_broken {
+	struct txn_broken *next;
+	const struct txn_range *range; /* that was to be empty, and has `key`; NULL: `key` was to exist */
+	struct buf key;
 };
 
 /* Which keys a spill put into the run: no false "no". */
@@ -119,8 +127,9 @@ struct mvcc_txn {
 	struct staged_blobs staged;
 	uint64_t *settled;
 	size_t nsettled;
-	bool broken;                        /* a guard is known not to hold */
+	struct txn_broken *broken;          /* newest first */
 	bool first;                         /* makes revision 1, even when empty */
+	bool moved_on;                      /* others had committed since the base when it was judged last */
 	int err;                            /* a failed spill: the transaction can only be aborted */
 	struct buf story, rec, value, list; /* scratch of commit */
 	size_t payload_max;                 /* a guess of what the commit will take in the ring */
@@ -188,6 +197,10 @@ int txn_fold_updates(struct mvcc_txn *txn, struct txn_write *w);
 int txn_blobs_tell(struct mvcc_txn *txn, struct slice blobs, uint64_t nblobs, struct buf *out);
 
 void txn_range_free(struct txn_range *range);
+
+/* Forgets the guards broken since `upto`, which may be NULL. */
+void txn_broken_free(struct mvcc_txn *txn, struct txn_broken *upto);
+
 void txn_free(struct mvcc_txn *txn);
 
 /* ---- spill.c ------------------------------------------------------------------------------ */
@@ -200,6 +213,13 @@ bool run_may_hold(const struct mvcc_txn *txn, struct slice key);
 
 /* No key of the run was changed in (the base, rev]: 0, or MVCC_ECONFLICT. */
 int run_validate(struct mvcc_txn *txn, mvcc_rev_t rev);
+
+/* Is there a row of `key` in the run? 1 or 0, or a code. */
+int run_holds(struct mvcc_txn *txn, struct slice key);
+
+/* Calls `fn` for each row of the run, until it returns non-zero; returns that. */
+typedef int run_row_fn(struct mvcc_txn *txn, const struct op *op, void *arg);
+int run_each_row(struct mvcc_txn *txn, run_row_fn *fn, void *arg);
 
 /* Learns from the run whether this transaction deleted the key that `w` puts. */
 int run_reborn(struct mvcc_txn *txn, struct slice key, struct txn_write *w);
@@ -215,6 +235,16 @@ bool blooms_may_hold(const struct bloom *bloom, const struct bloom *end, struct 
 
 /* Frees those before `end`, which may be NULL, and gives that. */
 struct bloom *blooms_free(struct bloom *bloom, struct bloom *end);
+
+/* ---- conflict.c --------------------------------------------------------------------------- */
+
+/*
+ * Calls `fn` for each key of the part walked of a range whose record, by its revision (0: none), differs between
+ * `base` and `rev`, until it returns non-zero; returns that.
+ */
+typedef int txn_differs_fn(void *arg, struct slice key, mvcc_rev_t was, mvcc_rev_t now);
+int txn_range_compare(struct mvcc *db, const struct txn_range *range, mvcc_rev_t base, mvcc_rev_t rev,
+		      txn_differs_fn *fn, void *arg);
 
 /* ---- savepoint.c -------------------------------------------------------------------------- */
 

@@ -648,6 +648,66 @@ static void test_a_lease_expires_in_its_time_and_no_sooner(void)
 	lease_fixture_close(fx);
 }
 
+/* What the caller of the store was told of. */
+struct told {
+	struct mvcc *db;
+	mvcc_rev_t revs[8];
+	unsigned n;
+	char seen[8]; /* of each: was it to be read, and did it delete something? */
+};
+
+static void note_committed(void *arg, mvcc_rev_t rev)
+{
+	const struct mvcc_entry *entry;
+	struct mvcc_change change;
+	struct mvcc_log *log;
+	struct told *told = arg;
+
+	if (told->n >= 8)
+		return;
+	told->revs[told->n] = rev;
+	if (mvcc_log_open(told->db, rev, rev, &log) == 0) { /* which waits for the committer */
+		told->seen[told->n] = mvcc_log_next(log, &entry) == 1 && mvcc_log_change(log, &change) == 1 &&
+				      change.deleted;
+		mvcc_log_close(log);
+	}
+	told->n++;
+}
+
+static void test_each_revision_that_ends_a_lease_is_told(void)
+{
+	struct fixture *fx = lease_fixture_new();
+	struct told told = { .n = 0 };
+	mvcc_lease_t a, b, empty, lost, revoked;
+
+	fx->opt.committed = note_committed;
+	fx->opt.committed_arg = &told;
+	CU_ASSERT_EQUAL_FATAL(fixture_try_open(fx), 0);
+	told.db = fx->db;
+	a = grant(fx->db, 0, 100);
+	b = grant(fx->db, 0, 200);
+	empty = grant(fx->db, 0, 150);
+	lost = grant(fx->db, 0, 160);
+	revoked = grant(fx->db, 0, 100000);
+	attach(fx->db, "a", "1", a);
+	attach(fx->db, "b", "1", b);
+	attach(fx->db, "lost", "1", lost);
+	put(fx->db, "lost", "no more");
+	attach(fx->db, "r", "1", revoked);
+	tick(5000);
+	CU_ASSERT_EQUAL(expire(fx->db), 4);
+	CU_ASSERT_EQUAL(told.n, 2); /* one that has no keys makes no revision */
+	CU_ASSERT_EQUAL(mvcc_lease_revoke(fx->db, revoked, NULL, NULL), 0);
+	CU_ASSERT_EQUAL(told.n, 3);
+	CU_ASSERT_FALSE(is_there(fx->db, empty));
+	for (unsigned i = 0; i < 3; i++) {
+		CU_ASSERT_EQUAL(told.revs[i], 7 + i);
+		CU_ASSERT_EQUAL(told.seen[i], 1);
+	}
+	CU_ASSERT_EQUAL(mvcc_current(fx->db), 9);
+	lease_fixture_close(fx);
+}
+
 static void test_each_expiry_is_a_revision_of_its_own_in_order(void)
 {
 	struct fixture *fx = lease_fixture();
@@ -1441,6 +1501,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_put_needs_a_living_lease),
 	UNIT_TEST(test_a_large_transaction_needs_living_leases),
 	UNIT_TEST(test_a_lease_expires_in_its_time_and_no_sooner),
+	UNIT_TEST(test_each_revision_that_ends_a_lease_is_told),
 	UNIT_TEST(test_each_expiry_is_a_revision_of_its_own_in_order),
 	UNIT_TEST(test_renewing_gives_the_full_time_again),
 	UNIT_TEST(test_a_restart_neither_prolongs_nor_forgets),

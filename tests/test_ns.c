@@ -3,6 +3,7 @@
  * names, links, open files that lost their name, content against a plain array.
  */
 #include "fs/ns.h"
+#include "fs/ns_check.h"
 #include "rocks_backend/rocks.h"
 
 #include "tests/store_fixture.h"
@@ -16,6 +17,9 @@
 #include <sys/xattr.h>
 
 static const struct ns_who me = { .uid = 1000, .gid = 100, .pid = 42, .comm = "test" };
+static const struct ns_who labelled = {
+	.uid = 1000, .gid = 100, .pid = 44, .comm = "test", .session = "agent 7", .message = "to see"
+};
 
 struct tree {
 	struct fixture *fx;
@@ -39,9 +43,30 @@ static void tree_reopen(struct tree *t)
 	CU_ASSERT_EQUAL_FATAL(ns_open(t->fx->db, &t->opt, &t->ns), 0);
 }
 
+static int tell_problem(void *arg, const struct ns_problem *p)
+{
+	(void)arg;
+	printf("\n    inode %llu: %s\n", (unsigned long long)p->ino, p->what);
+	return 0;
+}
+
+/* Whatever a test did: the rows it left fit together. */
+static void tree_check(struct tree *t)
+{
+	const struct ns_check_options opt = { .problem = tell_problem };
+	struct mvcc_view *view;
+	uint64_t problems;
+
+	CU_ASSERT_EQUAL_FATAL(mvcc_view_open(t->fx->db, MVCC_REV_LATEST, &view), 0);
+	CU_ASSERT_EQUAL(ns_check(t->fx->db, view, &opt, &problems), 0);
+	CU_ASSERT_EQUAL(problems, 0);
+	mvcc_view_close(view);
+}
+
 static void tree_close(struct tree *t)
 {
 	CU_ASSERT_EQUAL(ns_close(t->ns), 0);
+	tree_check(t);
 	fixture_close(t->fx);
 }
 
@@ -561,7 +586,7 @@ static void test_rename_in_all_its_ways(void)
 				  RENAME_EXCHANGE, &gone),
 			-ENOENT);
 	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("n"),
-				  RENAME_WHITEOUT, &gone),
+				  RENAME_WHITEOUT | RENAME_EXCHANGE, &gone),
 			-EINVAL);
 	CU_ASSERT_EQUAL(ns_rename(t.ns, &me, NS_ROOT, slice_str("a"), NS_ROOT, slice_str("a"), 0, &gone), 0);
 	CU_ASSERT_EQUAL(now(&t), rev); /* none of these changed anything */
@@ -938,6 +963,48 @@ static void test_a_full_disk_refuses_what_grows_and_lets_go_what_frees(void)
 	tree_close(&t);
 }
 
+/* ---- labels ------------------------------------------------------------------------------------ */
+
+static void assert_labels(struct mvcc *db, mvcc_rev_t rev, const char *op, const char *session,
+			  const char *message)
+{
+	const struct mvcc_entry *e;
+	struct mvcc_log *log;
+
+	CU_ASSERT_EQUAL_FATAL(mvcc_log_open(db, rev, rev, &log), 0);
+	CU_ASSERT_EQUAL_FATAL(mvcc_log_next(log, &e), 1);
+	CU_ASSERT_STRING_EQUAL(e->story.op, op);
+	CU_ASSERT_STRING_EQUAL(e->story.session, session);
+	CU_ASSERT_STRING_EQUAL(e->story.message, message);
+	mvcc_log_close(log);
+}
+
+static void test_a_revision_tells_session_and_message_of_who_began_it(void)
+{
+	struct tree t;
+	struct ns_attr attr = { 0 };
+	struct ns_file *f = NULL;
+
+	tree_open(&t);
+	CU_ASSERT_EQUAL(ns_mkdir(t.ns, &labelled, NS_ROOT, slice_str("d"), 0755, &attr), 0);
+	assert_labels(t.fx->db, now(&t), "mkdir", "agent 7", "to see");
+	CU_ASSERT_EQUAL_FATAL(ns_create(t.ns, &labelled, attr.ino, slice_str("f"), 0644, &f, &attr), 0);
+	write_at(f, 0, "by another, who is not asked");
+	done(f);
+	assert_labels(t.fx->db, now(&t), "create", "agent 7", "to see");
+
+	/* The next change of the same inode has a label of its own, or none. */
+	CU_ASSERT_EQUAL_FATAL(ns_file_open(t.ns, NULL, attr.ino, NS_OPEN_WRITE, (struct ns_gone){ 0 }, &f),
+			      0);
+	write_at(f, 0, "x");
+	CU_ASSERT_EQUAL(ns_file_flush(f), 0);
+	assert_labels(t.fx->db, now(&t), "write", "", "");
+	CU_ASSERT_EQUAL(ns_file_write(f, &labelled, 0, "y", 1), 0);
+	done(f);
+	assert_labels(t.fx->db, now(&t), "write", "agent 7", "to see");
+	tree_close(&t);
+}
+
 /* ---- a kill ------------------------------------------------------------------------------------ */
 
 /* In a process of its own: closes files that are in no revision yet, and dies. */
@@ -954,7 +1021,7 @@ static void promise_and_die(const struct mvcc_options *opt)
 	       !ns_create(ns, &me, NS_ROOT, slice_str("full"), 0644, &f, &attr) &&
 	       !ns_file_write(f, &me, 0, "old", 3) && !ns_file_flush(f) && !ns_file_close(f) &&
 	       !ns_file_open(ns, &me, attr.ino, NS_OPEN_WRITE | NS_OPEN_TRUNC, (struct ns_gone){ 0 }, &f) &&
-	       !ns_file_flush(f) && !ns_create(ns, &me, NS_ROOT, slice_str("new"), 0640, &f, &attr) &&
+	       !ns_file_flush(f) && !ns_create(ns, &labelled, NS_ROOT, slice_str("new"), 0640, &f, &attr) &&
 	       !ns_file_flush(f) && !ns_create(ns, &me, NS_ROOT, slice_str("never closed"), 0640, &f, &attr);
 	_exit(good ? 0 : 1);
 }
@@ -986,6 +1053,8 @@ static void test_what_was_closed_survives_a_kill(void)
 	assert_at(&t, 2, "/full", "old");
 	assert_at(&t, 3, "/full", "");
 	assert_at(&t, 4, "/new", "");
+	assert_labels(fake.db, 3, "write", "", "");
+	assert_labels(fake.db, 4, "create", "agent 7", "to see");
 	CU_ASSERT_EQUAL(ns_lookup(t.ns, NS_ROOT, slice_str("new"), &attr), 0);
 	CU_ASSERT_EQUAL(attr.mode, S_IFREG | 0640);
 	CU_ASSERT_EQUAL(attr.uid, 1000);
@@ -1025,6 +1094,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_holes_are_found_and_take_no_space),
 	UNIT_TEST(test_overwriting_a_page_of_a_large_file_stores_a_page),
 	UNIT_TEST(test_a_full_disk_refuses_what_grows_and_lets_go_what_frees),
+	UNIT_TEST(test_a_revision_tells_session_and_message_of_who_began_it),
 	UNIT_TEST(test_what_was_closed_survives_a_kill),
 	CU_TEST_INFO_NULL,
 };

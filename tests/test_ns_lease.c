@@ -1,5 +1,6 @@
 /* Files with a time to live, by a clock that the test moves. */
 #include "fs/ns.h"
+#include "fs/ns_check.h"
 #include "fs/ns_row.h"
 
 #include "mvcc/keep.h"
@@ -43,8 +44,16 @@ static void set_up(void)
 
 static void tear_down(void)
 {
+	const struct ns_check_options opt = { 0 };
+	struct mvcc_view *view;
+	uint64_t problems;
+
 	CU_ASSERT_EQUAL(ns_close(ns), 0);
 	fixture_verify(fx);
+	CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, MVCC_REV_LATEST, &view), 0);
+	CU_ASSERT_EQUAL(ns_check(fx->db, view, &opt, &problems), 0);
+	CU_ASSERT_EQUAL(problems, 0);
+	mvcc_view_close(view);
 	fixture_close(fx);
 }
 
@@ -382,6 +391,8 @@ static void promise_to_truncate(uint64_t ino)
 	for (int i = 0; i < 3; i++)
 		CU_ASSERT_EQUAL(buf_put_varint(&payload, 1), 0);
 	CU_ASSERT_EQUAL(buf_put_bytes(&payload, slice_str("sh")), 0);
+	CU_ASSERT_EQUAL(buf_put_bytes(&payload, slice_str("")), 0); /* session, message */
+	CU_ASSERT_EQUAL(buf_put_bytes(&payload, slice_str("")), 0);
 	CU_ASSERT_EQUAL(row_inode_encode(&value, &row), 0);
 	CU_ASSERT_EQUAL(buf_put_slice(&payload, slice_buf(&value)), 0);
 	CU_ASSERT_EQUAL(mvcc_intent_put(fx->db, slice_buf(&payload), &intent), 0);

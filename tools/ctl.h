@@ -58,19 +58,27 @@ extern const struct ctl_verb ctl_backup;
 extern const struct ctl_verb ctl_cat;
 extern const struct ctl_verb ctl_check;
 extern const struct ctl_verb ctl_compact;
+extern const struct ctl_verb ctl_del;
 extern const struct ctl_verb ctl_diff;
+extern const struct ctl_verb ctl_export;
+extern const struct ctl_verb ctl_get;
+extern const struct ctl_verb ctl_import;
 extern const struct ctl_verb ctl_lease;
 extern const struct ctl_verb ctl_log;
 extern const struct ctl_verb ctl_ls;
+extern const struct ctl_verb ctl_put;
 extern const struct ctl_verb ctl_redo;
 extern const struct ctl_verb ctl_restore;
 extern const struct ctl_verb ctl_restore_db;
 extern const struct ctl_verb ctl_retain;
+extern const struct ctl_verb ctl_run;
 extern const struct ctl_verb ctl_show;
 extern const struct ctl_verb ctl_status;
 extern const struct ctl_verb ctl_tag;
+extern const struct ctl_verb ctl_txn;
 extern const struct ctl_verb ctl_undo;
 extern const struct ctl_verb ctl_untag;
+extern const struct ctl_verb ctl_watch;
 extern const struct ctl_verb ctl_why;
 
 /* ---- options ----------------------------------------------------------------------------------- */
@@ -120,6 +128,20 @@ void ctl_close(struct ctl *ctl);
  * root otherwise. "." and ".." are resolved; @rev/N drops out. Gives a string; 0, or the exit status.
  */
 int ctl_tree_path(const struct ctl *ctl, const char *arg, char **out);
+
+/* The place of the working directory in the tree of the mount; NULL when it lies elsewhere. Gives a string. */
+int ctl_cwd_place(const struct ctl *ctl, char **out);
+
+/* ---- a command (ctl_command.c) ------------------------------------------------------------------ */
+
+/* As env(1) has them: it failed itself, the command cannot be run, there is no such command. */
+enum { CTL_RUN_FAILED = 125, CTL_RUN_CANNOT = 126, CTL_RUN_ABSENT = 127 };
+
+/*
+ * Runs a command, in directory `dir` (NULL: where we are). Signals that would end this process end the command
+ * instead. Returns its exit status, 128 + N when signal N ended it, or one of the above, and has said why.
+ */
+int ctl_run_command(char **argv, const char *dir);
 
 /* ---- asking (ctl_ask.c) ------------------------------------------------------------------------ */
 
@@ -216,6 +238,9 @@ const char *ctl_group_name(uint32_t gid);
 
 /* A reader that has had enough ends the printing, and not the closing of the database. Call this first. */
 void ctl_outlive_reader(void);
+
+/* Is nobody reading any more what was written? */
+bool ctl_reader_gone(void);
 
 /* Writes out what was printed. False if nobody reads it any more, or it could not be written (then said). */
 bool ctl_flush(int *status);

@@ -1,5 +1,5 @@
 /* cat: a file as it stood. */
-#include "tools/ctl.h"
+#include "tools/ctl_tree.h"
 
 #include "fs/ns.h"
 
@@ -46,7 +46,7 @@ static int copy_out(const struct ctl_at *at, int fd, const char *path)
 	return status;
 }
 
-static int complain_type(uint32_t mode, const char *path)
+int ctl_complain_type(uint32_t mode, const char *path)
 {
 	return ctl_complain(CTL_TROUBLE, "%s: %s", path,
 			    S_ISDIR(mode) ? "is a directory" :
@@ -54,13 +54,13 @@ static int complain_type(uint32_t mode, const char *path)
 					    "is no regular file");
 }
 
-static int cat(struct ctl *ctl, const char *path, const char *expr)
+int ctl_cat_out(struct ctl *ctl, const char *path, const char *expr)
 {
 	struct ctl_at at;
 	int fd = -1, status = ctl_at_open(ctl, path, expr, &at);
 
 	if (!status && !S_ISREG(at.mode))
-		status = complain_type(at.mode, path);
+		status = ctl_complain_type(at.mode, path);
 	if (!status && !at.view)
 		status = ctl_at_reopen(&at, O_RDONLY, path, &fd);
 	if (!status)
@@ -81,7 +81,7 @@ static int run_path(struct ctl *ctl, const char *arg, const char *expr)
 	if (!status)
 		status = ctl_tree_path(ctl, arg, &path);
 	if (!status)
-		status = cat(ctl, path, expr);
+		status = ctl_cat_out(ctl, path, expr);
 	free(path);
 	ctl_close(ctl);
 	return status;

@@ -62,6 +62,7 @@ static void print_line(struct json_object *o)
 	if (!print_member(o, "path", "", ""))
 		putchar('/'); /* the tree as a whole */
 	print_member(o, "path2", " <- ", "");
+	print_member(o, "session", "  [", "]");
 	print_member(o, "message", "  \"", "\"");
 	putchar('\n');
 }
@@ -288,7 +289,8 @@ const struct ctl_verb ctl_log = {
 	.synopsis = "[-n N] [FILTER...] [--json | -z] [PATH] [A..B]",
 	.summary = "what was changed, when and by whom",
 	.help = "Lists revisions, newest first, one a line: revision, local time, user, program, operation,\n"
-		"path, and after <- the other path of a rename or link.\n\n"
+		"path, after <- the other path of a rename or link, [session] and \"message\" if it has "
+		"them.\n\n"
 		"  PATH           only changes of PATH and of what lies below it\n"
 		"  A..B           only revisions from A to B; either may be left out. Each is\n"
 		"                 a number, head, head~3, a tag or a time; see mvccfs(7)\n"

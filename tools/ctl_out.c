@@ -2,6 +2,7 @@
 
 #include "fs/json_bytes.h"
 #include "fs/query.h"
+#include "fs/text.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -30,31 +31,13 @@ int ctl_complain_err(int err, const char *what)
 	return ctl_complain(query_exit(err), "%s: %s", what, mvcc_strerror(err));
 }
 
-/* U+0080 to U+009F are control characters, too: terminals obey them. */
-static bool is_control(struct slice s, size_t n)
-{
-	return (n == 1 && (s.data[0] < 0x20 || s.data[0] == 0x7f)) ||
-	       (n == 2 && s.data[0] == 0xc2 && s.data[1] < 0xa0);
-}
-
 void ctl_print_escaped(FILE *f, struct slice s)
 {
-	while (s.len) {
-		size_t n = utf8_char(s);
+	struct buf text = { 0 };
 
-		if (s.data[0] == '\n')
-			fputs("\\n", f);
-		else if (s.data[0] == '\t')
-			fputs("\\t", f);
-		else if (s.data[0] == '\\')
-			fputs("\\\\", f);
-		else if (n && !is_control(s, n))
-			fwrite(s.data, 1, n, f);
-		else
-			for (size_t i = 0; i < (n ? n : 1); i++)
-				fprintf(f, "\\%03o", s.data[i]);
-		s = slice_of(s.data + (n ? n : 1), s.len - (n ? n : 1));
-	}
+	if (put_escaped(&text, s) == 0)
+		fwrite(text.data, 1, text.len, f);
+	buf_release(&text);
 }
 
 bool ctl_print_bytes(struct json_object *o, const char *key)
@@ -173,6 +156,11 @@ static void on_sigpipe(int sig)
 {
 	(void)sig;
 	reader_gone = 1;
+}
+
+bool ctl_reader_gone(void)
+{
+	return reader_gone;
 }
 
 void ctl_outlive_reader(void)

@@ -48,8 +48,8 @@ static void print_store(struct json_object *o)
 	printf("\ncommits      %" PRIu64 " since opened", ctl_number(o, "commits"));
 	if (ctl_number(o, "replayed"))
 		printf(", %" PRIu64 " recovered then", ctl_number(o, "replayed"));
-	printf("\nkept         %" PRIu64 " tags, %" PRIu64 " leases, %" PRIu64 " watches",
-	       ctl_number(o, "tags"), ctl_number(o, "leases"), ctl_number(o, "watches"));
+	printf("\nkept         tags %" PRIu64 ", leases %" PRIu64 ", watches %" PRIu64, ctl_number(o, "tags"),
+	       ctl_number(o, "leases"), ctl_number(o, "watches"));
 	print_times(o, "commit", "\na commit     ");
 	print_times(o, "sync", "\na sync       ");
 	if (json_object_object_get_ex(o, "failed", &failed))

@@ -276,6 +276,25 @@ int ctl_tree_path(const struct ctl *ctl, const char *arg, char **out)
 	return 0;
 }
 
+int ctl_cwd_place(const struct ctl *ctl, char **out)
+{
+	char *cwd = getcwd(NULL, 0);
+	struct mounts ms;
+	int err = cwd ? mounts_read(&ms) : -errno;
+
+	*out = NULL;
+	if (!err && ctl->dev)
+		*out = tree_place(&ms, ctl->dev, cwd);
+	if (!err)
+		mounts_release(&ms);
+	if (*out) {
+		path_clean(*out);
+		path_drop_rev(*out, "@rev");
+	}
+	free(cwd);
+	return err ? ctl_complain_err(err, "the working directory") : 0;
+}
+
 /* ---- opening ------------------------------------------------------------------------------------- */
 
 static int use_mount(struct ctl *ctl, const struct mounts *ms, const struct mount *m)

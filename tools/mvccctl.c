@@ -4,6 +4,8 @@
  */
 #include "tools/ctl.h"
 
+#include "fs/label.h"
+
 #include <stdlib.h>
 
 /* clang-format off */
@@ -17,15 +19,22 @@ static const struct ctl_verb *const verbs[] = {
 	&ctl_restore,
 	&ctl_ls,
 	&ctl_cat,
+	&ctl_put,
+	&ctl_get,
+	&ctl_del,
+	&ctl_export,
 	&ctl_tag,
 	&ctl_untag,
 	&ctl_compact,
 	&ctl_retain,
 	&ctl_why,
+	&ctl_run,
+	&ctl_watch,
 	&ctl_lease,
 	&ctl_check,
 	&ctl_backup,
 	&ctl_restore_db,
+	&ctl_txn,
 };
 /* clang-format on */
 #define NVERBS (sizeof(verbs) / sizeof(verbs[0]))
@@ -112,12 +121,29 @@ static int run_verb(struct ctl *ctl, int argc, char **argv)
 	return usage_error();
 }
 
+/* A revision that a verb makes belongs to the session that mvccctl itself is part of, if nothing else is said. */
+static void inherit_label(struct ctl *ctl)
+{
+	static struct label label;
+	const char *session = getenv(LABEL_SESSION), *message = getenv(LABEL_MESSAGE);
+
+	if (session && *session) {
+		label_copy(label.session, sizeof(label.session), slice_str(session));
+		ctl->session = label.session;
+	}
+	if (message && *message) {
+		label_copy(label.message, sizeof(label.message), slice_str(message));
+		ctl->message = label.message;
+	}
+}
+
 static int run(int argc, char **argv)
 {
 	static const struct option options[] = { { "version", no_argument, NULL, 'V' }, CTL_LONG_OPTIONS };
 	struct ctl ctl = { .ctl_fd = -1 };
 	int opt;
 
+	inherit_label(&ctl);
 	while ((opt = getopt_long(argc, argv, "+V" CTL_SHORT_OPTIONS, options, NULL)) != -1) {
 		switch (opt) {
 		case 'V':

@@ -141,6 +141,8 @@ before that the newest of each of the last 7 days, the last 3 months
 while less than 1.0 KiB of the disk is free, the oldest history goes
 the oldest revision is 1"
 	is "$1: retain in parts" "2419200 0 9" of "keep_all_s keep_revs daily" mvccctl "${which[@]}" retain --daily 9
+	is "$1: spans and sizes" "5400 3145728" of "keep_all_s free_bytes" mvccctl "${which[@]}" retain --dry-run \
+		--keep-all 1h30m --free 3M
 	is "$1: retain --off" "0 0 0" of "keep_all_s daily free_bytes" mvccctl "${which[@]}" retain --off
 	is "$1: a tag to be kept" "" mvccctl "${which[@]}" tag kept 4
 	is "$1: compact --dry-run" "the oldest revision would be 5, and is 1; of 4 before it, 1 would stay by their tags" \
@@ -203,6 +205,17 @@ is "revoke" "" mvccctl --mount "$MNT" lease revoke "$lease"
 exits "its file is gone for the kernel, too" 1 test -e "$MNT/brief"
 is "who has it open keeps it" x cat <&7
 exec 7<&-
+# A lease ends by itself: the kernel learns of it, and who has the file open does not.
+absent() { ! test -e "$1"; }
+echo x >"$MNT/brief"
+exec 7<>"$MNT/brief"
+setfattr -n user.mvccfs.ttl -v 1 "$MNT/brief"
+until_true "its file goes when a lease ends" absent "$MNT/brief"
+is "... from listings, too" "" bash -c 'ls "$1" | grep brief || true' - "$MNT"
+is "... and who has it open keeps it" x cat <&7
+echo more >&7
+exec 7<&-
+is "the story of an end" expire of op mvccctl --mount "$MNT" log -n 1
 refused 2 "cannot lie in the mount" mvccctl --mount "$MNT" backup "$MNT/backup"
 is "a relative directory" "" bash -c 'cd "$1" && "$2" --mount "$3" backup here >/dev/null' - "$WORK" "$MVCCCTL_BIN" "$MNT"
 exits "... is where one stands" 0 test -d "$WORK/here"
