@@ -7,7 +7,6 @@
 #include "fs/query_int.h"
 
 #include "fs/ns_revert.h"
-#include "fs/ns_side.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -705,7 +704,7 @@ int answer_undo(const struct query_env *env, struct json_object *req, struct buf
 	struct change_query q = { .env = env, .req = req, .reply = reply };
 	struct range_list ranges = { 0 };
 	size_t mark = reply->len;
-	int res = 0, err = ns_settle_all(env->ns); /* what is being written is the newest change, perhaps */
+	int res = 0, err = query_settle(env); /* what is being written is the newest change, perhaps */
 
 	if (!err)
 		err = ranges_of(&q, &ranges, &res);
@@ -725,7 +724,10 @@ int answer_redo(const struct query_env *env, struct json_object *req, struct buf
 	struct change_query q = { .env = env, .req = req, .reply = reply };
 	struct range_list ranges = { 0 }, none = { 0 };
 	size_t mark = reply->len;
-	int res, err = find_next(env, true, &none, &ranges);
+	int res, err = query_settle(env);
+
+	if (!err)
+		err = find_next(env, true, &none, &ranges);
 
 	if (err == -ENOENT)
 		res = refuse(reply, err, "there is nothing to redo: no undo stands");
@@ -788,6 +790,8 @@ static int do_restore(struct change_query *q, mvcc_rev_t then, const struct buf 
 		err = buf_put_u8(&q->path, '/');
 	if (!err)
 		err = set_message(q, "restored from %" PRIu64, then);
+	if (!err)
+		err = query_settle(q->env);
 	if (!err) {
 		how = revert_of(q, "restore");
 		err = ns_restore(q->env->ns, then, paths, n, &how, &rev);
