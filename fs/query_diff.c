@@ -772,6 +772,27 @@ static int paths_of(struct json_object *req, struct buf *bufs, size_t *n)
 	return err == -ENOENT ? -EINVAL : err;
 }
 
+/* Takes a path, as a user may write it, into that of the story. */
+static int story_path(struct change_query *q, struct slice path, bool first)
+{
+	struct buf clean = { 0 };
+	int err;
+
+	while (path.len && path.data[0] == '/')
+		path = slice_of(path.data + 1, path.len - 1);
+	while (path.len && path.data[path.len - 1] == '/')
+		path.len--;
+	err = buf_put_u8(&clean, '/');
+	if (!err)
+		err = buf_put_slice(&clean, path);
+	if (!err && first)
+		err = buf_copy(&q->path, slice_buf(&clean));
+	else if (!err)
+		common_path(&q->path, slice_buf(&clean));
+	buf_release(&clean);
+	return err;
+}
+
 static int do_restore(struct change_query *q, mvcc_rev_t then, const struct buf *bufs, size_t n)
 {
 	struct slice *paths = calloc(n, sizeof(*paths));
@@ -781,10 +802,7 @@ static int do_restore(struct change_query *q, mvcc_rev_t then, const struct buf 
 
 	for (size_t i = 0; !err && i < n; i++) {
 		paths[i] = slice_buf(&bufs[i]);
-		if (i == 0)
-			err = buf_copy(&q->path, paths[i]);
-		else
-			common_path(&q->path, paths[i]);
+		err = story_path(q, paths[i], i == 0);
 	}
 	if (!err && !q->path.len)
 		err = buf_put_u8(&q->path, '/');
