@@ -475,7 +475,7 @@ static int row_walk_next(struct row_walk *w, struct slice *tail)
 	return w->got;
 }
 
-static bool items_same(const struct mvcc_item *a, const struct mvcc_item *b)
+bool items_same(const struct mvcc_item *a, const struct mvcc_item *b)
 {
 	return slice_eq(a->value, b->value) && a->nblobs == b->nblobs &&
 	       (a->nblobs == 0 || memcmp(a->blobs, b->blobs, a->nblobs * sizeof(*a->blobs)) == 0);

@@ -74,6 +74,9 @@ int scope_of(struct slice path, struct buf *out);
  */
 int rows_same(struct ns_src a, uint64_t ino_a, struct ns_src b, uint64_t ino_b, uint8_t kind, uint64_t *from);
 
+/* The same value and blobs. */
+bool items_same(const struct mvcc_item *a, const struct mvcc_item *b);
+
 /* Do two files or symlinks have the same bytes? 1 or 0, or negative. */
 int content_same(struct mvcc *db, struct ns_src a, uint64_t ino_a, const struct row_inode *row_a,
 		 struct ns_src b, uint64_t ino_b, const struct row_inode *row_b);

@@ -314,40 +314,121 @@ int edit_settle(struct edit *e)
 
 /* ---- content and xattrs ------------------------------------------------------------------------ */
 
-/* Makes all rows of a kind those of another inode. */
+/* What is wanted of one key: rows of a kind, after the number, with what they hold. */
+struct wanted {
+	struct mvcc_cursor *c;
+	size_t skip; /* bytes of the key before that part */
+	struct slice tail;
+	const struct mvcc_item *item;
+};
+
+static int wanted_next(struct wanted *w)
+{
+	struct slice key;
+	int got = mvcc_cursor_next(w->c, &key, &w->item);
+
+	if (got > 0)
+		w->tail = slice_of(key.data + w->skip, key.len - w->skip);
+	return got;
+}
+
+static int put_wanted(struct edit *e, struct edit_inode *n, uint8_t kind, const struct wanted *w)
+{
+	struct mvcc_put put = { .value = w->item->value,
+				.blobs = w->item->blobs,
+				.nblobs = w->item->nblobs,
+				.lease = n->row.lease };
+	struct buf key = { 0 }, end = { 0 };
+	int err = row_bounds(kind, n->ino, &key, &end);
+
+	if (!err)
+		err = buf_put(&key, w->tail.data, w->tail.len);
+	put.key = slice_buf(&key);
+	if (!err)
+		err = mvcc_txn_put_with(e->txn, &put);
+	buf_release(&key);
+	buf_release(&end);
+	return err;
+}
+
+/* Deletes the rows that the other inode has not got, as a cursor does not promise to see what is deleted under it. */
+static int drop_others(struct edit *e, struct edit_inode *n, uint8_t kind, struct ns_src src, uint64_t ino)
+{
+	struct buf start = { 0 }, end = { 0 }, theirs = { 0 }, keys = { 0 };
+	struct mvcc_item item = { 0 };
+	struct mvcc_cursor *c = NULL;
+	const struct mvcc_item *row;
+	struct slice key, rest;
+	int err = row_bounds(kind, n->ino, &start, &end);
+
+	if (!err)
+		err = src_cursor(e->src, slice_buf(&start), slice_buf(&end), &c);
+	while (!err && (err = mvcc_cursor_next(c, &key, &row)) > 0) {
+		buf_release(&end);
+		err = row_bounds(kind, ino, &theirs, &end);
+		if (!err)
+			err = buf_put(&theirs, key.data + start.len, key.len - start.len);
+		if (!err)
+			err = src_get(src, slice_buf(&theirs), &item);
+		mvcc_item_release(&item);
+		if (err == -ENOENT)
+			err = buf_put_bytes(&keys, key);
+	}
+	mvcc_cursor_close(c);
+	rest = slice_buf(&keys);
+	while (!err && take_bytes(&rest, &key))
+		err = mvcc_txn_del(e->txn, key);
+	buf_release(&start);
+	buf_release(&end);
+	buf_release(&theirs);
+	buf_release(&keys);
+	return err;
+}
+
+/* Is the row there already? 1 or 0, or negative. */
+static int has_wanted(struct edit *e, const struct edit_inode *n, uint8_t kind, const struct wanted *w)
+{
+	struct mvcc_item item = { 0 };
+	struct buf key = { 0 }, end = { 0 };
+	int err = row_bounds(kind, n->ino, &key, &end);
+
+	if (!err)
+		err = buf_put(&key, w->tail.data, w->tail.len);
+	if (!err)
+		err = src_get(e->src, slice_buf(&key), &item);
+	if (!err)
+		err = items_same(&item, w->item) ? 1 : 0;
+	mvcc_item_release(&item);
+	buf_release(&key);
+	buf_release(&end);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* Makes all rows of a kind those of another inode: what is the same already is not put again. */
 static int copy_rows(struct edit *e, struct edit_inode *n, uint8_t kind, struct ns_src src, uint64_t ino)
 {
-	struct buf start = { 0 }, end = { 0 }, key = { 0 };
-	const struct mvcc_item *item;
-	struct mvcc_cursor *c = NULL;
-	struct slice from;
-	size_t skip = 0;
-	int err = n->fresh && !n->filled ? 0 : content_drop_rows(e->txn, kind, n->ino);
+	bool blank = n->fresh && !n->filled;
+	struct buf start = { 0 }, end = { 0 };
+	struct wanted w = { 0 };
+	int err = blank ? 0 : drop_others(e, n, kind, src, ino);
 
 	if (!err)
 		err = row_bounds(kind, ino, &start, &end);
 	if (!err)
-		err = src_cursor(src, slice_buf(&start), slice_buf(&end), &c);
-	skip = start.len;
-	while (!err && (err = mvcc_cursor_next(c, &from, &item)) > 0) {
-		struct mvcc_put put = { .value = item->value,
-					.blobs = item->blobs,
-					.nblobs = item->nblobs,
-					.lease = n->row.lease };
-
-		err = row_bounds(kind, n->ino, &key, &end);
+		err = src_cursor(src, slice_buf(&start), slice_buf(&end), &w.c);
+	w.skip = start.len;
+	while (!err && (err = wanted_next(&w)) > 0) {
+		err = blank ? 0 : has_wanted(e, n, kind, &w);
 		if (!err)
-			err = buf_put(&key, from.data + skip, from.len - skip);
-		put.key = slice_buf(&key);
-		if (!err)
-			err = mvcc_txn_put_with(e->txn, &put);
+			err = put_wanted(e, n, kind, &w);
+		else if (err > 0)
+			err = 0;
 	}
-	mvcc_cursor_close(c);
+	mvcc_cursor_close(w.c);
 	n->changed = n->filled = true;
 	e->writes++;
 	buf_release(&start);
 	buf_release(&end);
-	buf_release(&key);
 	return err;
 }
 

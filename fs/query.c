@@ -1,6 +1,7 @@
 #include "fs/query_int.h"
 
 #include "fs/expr.h"
+#include "fs/ns_side.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -197,6 +198,13 @@ int live_walk(struct ns *ns, struct slice path, struct ns_attr *out)
 		path = slice_of(path.data + n, path.len - n);
 	}
 	return err;
+}
+
+int query_settle(const struct query_env *env)
+{
+	if (env->write_back)
+		env->write_back(env->changed_arg);
+	return ns_settle_all(env->ns);
 }
 
 void query_changed(const struct query_env *env, mvcc_rev_t rev)

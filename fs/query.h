@@ -79,11 +79,17 @@ struct query_env {
 	uid_t owner;      /* of the mount: besides root, the only one who may */
 
 	/*
+	 * Called before a request changes the tree from the side, with no lock held: what programs have written through
+	 * mappings is to come first, or it would overwrite the change later. NULL when not mounted.
+	 */
+	void (*write_back)(void *arg);
+
+	/*
 	 * Called after a request made a revision without the kernel knowing of it, before the reply, with no
 	 * lock held. NULL when not mounted.
 	 */
 	void (*changed)(void *arg, mvcc_rev_t rev);
-	void *changed_arg;
+	void *changed_arg; /* of both */
 };
 
 /*

@@ -7,7 +7,6 @@
 #include "fs/query_int.h"
 
 #include "fs/ns_revert.h"
-#include "fs/ns_side.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -705,7 +704,7 @@ int answer_undo(const struct query_env *env, struct json_object *req, struct buf
 	struct change_query q = { .env = env, .req = req, .reply = reply };
 	struct range_list ranges = { 0 };
 	size_t mark = reply->len;
-	int res = 0, err = ns_settle_all(env->ns); /* what is being written is the newest change, perhaps */
+	int res = 0, err = query_settle(env); /* what is being written is the newest change, perhaps */
 
 	if (!err)
 		err = ranges_of(&q, &ranges, &res);
@@ -725,7 +724,10 @@ int answer_redo(const struct query_env *env, struct json_object *req, struct buf
 	struct change_query q = { .env = env, .req = req, .reply = reply };
 	struct range_list ranges = { 0 }, none = { 0 };
 	size_t mark = reply->len;
-	int res, err = find_next(env, true, &none, &ranges);
+	int res, err = query_settle(env);
+
+	if (!err)
+		err = find_next(env, true, &none, &ranges);
 
 	if (err == -ENOENT)
 		res = refuse(reply, err, "there is nothing to redo: no undo stands");
@@ -770,6 +772,27 @@ static int paths_of(struct json_object *req, struct buf *bufs, size_t *n)
 	return err == -ENOENT ? -EINVAL : err;
 }
 
+/* Takes a path, as a user may write it, into that of the story. */
+static int story_path(struct change_query *q, struct slice path, bool first)
+{
+	struct buf clean = { 0 };
+	int err;
+
+	while (path.len && path.data[0] == '/')
+		path = slice_of(path.data + 1, path.len - 1);
+	while (path.len && path.data[path.len - 1] == '/')
+		path.len--;
+	err = buf_put_u8(&clean, '/');
+	if (!err)
+		err = buf_put_slice(&clean, path);
+	if (!err && first)
+		err = buf_copy(&q->path, slice_buf(&clean));
+	else if (!err)
+		common_path(&q->path, slice_buf(&clean));
+	buf_release(&clean);
+	return err;
+}
+
 static int do_restore(struct change_query *q, mvcc_rev_t then, const struct buf *bufs, size_t n)
 {
 	struct slice *paths = calloc(n, sizeof(*paths));
@@ -779,15 +802,14 @@ static int do_restore(struct change_query *q, mvcc_rev_t then, const struct buf 
 
 	for (size_t i = 0; !err && i < n; i++) {
 		paths[i] = slice_buf(&bufs[i]);
-		if (i == 0)
-			err = buf_copy(&q->path, paths[i]);
-		else
-			common_path(&q->path, paths[i]);
+		err = story_path(q, paths[i], i == 0);
 	}
 	if (!err && !q->path.len)
 		err = buf_put_u8(&q->path, '/');
 	if (!err)
 		err = set_message(q, "restored from %" PRIu64, then);
+	if (!err)
+		err = query_settle(q->env);
 	if (!err) {
 		how = revert_of(q, "restore");
 		err = ns_restore(q->env->ns, then, paths, n, &how, &rev);

@@ -80,8 +80,8 @@ extern const struct ctl_verb ctl_tag;
 extern const struct ctl_verb ctl_txn;
 extern const struct ctl_verb ctl_undo;
 extern const struct ctl_verb ctl_untag;
-extern const struct ctl_verb ctl_why;
 extern const struct ctl_verb ctl_watch;
+extern const struct ctl_verb ctl_why;
 
 /* ---- options ----------------------------------------------------------------------------------- */
 

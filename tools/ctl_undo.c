@@ -17,7 +17,7 @@ static int tell_conflicts(struct json_object *reply)
 	size_t n;
 
 	list = ctl_array(reply, "conflicts", &n);
-	ctl_complain(0, "nothing was changed, as %" PRIu64 " %s changed since in another way:", all,
+	ctl_complain(0, "nothing was done, as %" PRIu64 " %s changed by others since:", all,
 		     all == 1 ? "path was" : "paths were");
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *o = json_object_array_get_idx(list, i);
