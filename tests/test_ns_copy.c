@@ -442,7 +442,7 @@ static void model_compact(struct model *m)
 
 static void test_random_copies_against_plain_arrays(void)
 {
-	uint64_t steps = fixture_env("MODEL_OPS", 600);
+	uint64_t steps = fixture_env("COPY_OPS", 600);
 	struct model m = { .seed = fixture_env("MVCCFS_TEST_SEED", 4711) };
 
 	if (steps > 600)
