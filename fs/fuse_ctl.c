@@ -25,6 +25,11 @@ static void changed(void *arg, mvcc_rev_t rev)
 	notify_changed(arg, rev);
 }
 
+static void write_back(void *arg)
+{
+	notify_write_back(arg);
+}
+
 static void job_run(void *arg)
 {
 	struct ctl_job *job = arg;
@@ -44,6 +49,7 @@ static void job_run(void *arg)
 		.asker = job->asker.who.pid,
 		.comm = job->asker.who.comm,
 		.owner = m->owner,
+		.write_back = write_back,
 		.changed = changed,
 		.changed_arg = m,
 	};

@@ -374,6 +374,9 @@ uint64_t txns_stat_ino(void);
  */
 void notify_changed(struct mount *m, mvcc_rev_t rev);
 
+/* Makes the kernel write what it has of files that are open for writing. From a thread that serves no request. */
+void notify_write_back(struct mount *m);
+
 /*
  * The thread that serves no request. It makes the kernel forget what a failed compare dropped (ns_file_if()), and
  * answers a request when all that was found before it is forgotten.

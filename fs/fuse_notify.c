@@ -7,9 +7,11 @@
 #include "fs/fuse_int.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fs/ns_row.h"
+#include "fs/ns_side.h"
 
 /* Forgets `name` in directory `dir`, also that it is absent. */
 static void forget_name(struct mount *m, uint64_t dir, struct slice name)
@@ -210,4 +212,16 @@ void notifier_stop(struct mount *m)
 	pthread_cond_destroy(&n->wake);
 	free(n);
 	m->notifier = NULL;
+}
+
+void notify_write_back(struct mount *m)
+{
+	uint64_t *inos;
+	size_t n;
+
+	if (ns_writers(m->ns, &inos, &n))
+		return; /* what is mapped stays with the kernel, and comes later */
+	for (size_t i = 0; i < n; i++)
+		forget_inode(m, inos[i]);
+	free(inos);
 }

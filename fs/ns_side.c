@@ -178,6 +178,32 @@ int ns_side_run(struct ns *ns, ns_side_fn *fn, void *arg, const struct mvcc_stor
 	return err;
 }
 
+int ns_writers(struct ns *ns, uint64_t **out, size_t *n)
+{
+	struct ns_inode **all;
+	size_t nall, found = 0;
+	uint64_t *inos;
+	int err = hold_all(ns, &all, &nall);
+
+	if (err)
+		return err;
+	inos = calloc(nall + 1, sizeof(*inos));
+	for (size_t i = 0; inos && i < nall; i++) {
+		pthread_rwlock_t *lock = stripe_of(ns, all[i]->ino);
+
+		pthread_rwlock_rdlock(lock);
+		if (all[i]->writers)
+			inos[found++] = all[i]->ino;
+		pthread_rwlock_unlock(lock);
+	}
+	put_all(all, nall);
+	if (!inos)
+		return -ENOMEM;
+	*out = inos;
+	*n = found;
+	return 0;
+}
+
 int ns_settle_all(struct ns *ns)
 {
 	struct ns_inode **all;

@@ -32,6 +32,12 @@ int ns_side_try(struct ns *ns, struct mvcc_txn *txn, const struct mvcc_story *st
 typedef int ns_side_fn(void *arg, struct mvcc_txn *txn);
 int ns_side_run(struct ns *ns, ns_side_fn *fn, void *arg, const struct mvcc_story *story, mvcc_rev_t *rev);
 
+/*
+ * The inodes that are open for writing: pages of theirs may be with the kernel alone, if they are mapped. Gives the
+ * array.
+ */
+int ns_writers(struct ns *ns, uint64_t **out, size_t *n);
+
 /* Commits every file that has data in no revision yet. The first error is returned; the others are still tried. */
 int ns_settle_all(struct ns *ns);
 

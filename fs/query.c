@@ -1,6 +1,7 @@
 #include "fs/query_int.h"
 
 #include "fs/expr.h"
+#include "fs/ns_side.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -199,6 +200,13 @@ int live_walk(struct ns *ns, struct slice path, struct ns_attr *out)
 	return err;
 }
 
+int query_settle(const struct query_env *env)
+{
+	if (env->write_back)
+		env->write_back(env->changed_arg);
+	return ns_settle_all(env->ns);
+}
+
 void query_changed(const struct query_env *env, mvcc_rev_t rev)
 {
 	if (env->changed)
@@ -223,6 +231,10 @@ static const struct {
 	{ "why", answer_why },
 	{ "del", answer_del },
 	{ "changes", answer_changes },
+	{ "diff", answer_diff },
+	{ "undo", answer_undo },
+	{ "redo", answer_redo },
+	{ "restore", answer_restore },
 	{ "progress", answer_progress },
 	{ "check", answer_check },
 	{ "backup", answer_backup },

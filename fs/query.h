@@ -32,10 +32,22 @@
  *	progress {task}                  of a request that has that number as its "task": is it "running", at "what", "done"
  *
  * One that makes a revision takes its labels, "session" and "message".
+ *
  * `watch` lists what was changed from revision `from` on (default: from the next one; a number may be still to come), oldest
  * first, one path after the other (ns_watch.h), at most `limit`; `path` as above. The reply has "changes", and the "from"
  * and "skip" to go on with; "more" says that asking at once gives more. So nothing is kept between requests;
  * when to ask again is told by @watch.
+ *
+ * `diff` lists what differs between the trees at `from` and `to` (defaults as above; either may be the newer one) below
+ * `path`, in order of paths: "status" and "what" as in ns_diff.h, "path", "old_path" if it is another, and "old" and
+ * "new", what stands there. Where there is more, ask again with the reply's "from", "to", and its "next" as `first`.
+ *
+ * `undo` takes back revision `rev`, or those `from` .. `to` (both included), or all of the session `of_session`;
+ * without any, the newest change that stands. `redo` takes back the newest undo that stands. `restore` makes each path
+ * of `paths`, a list of objects with "path", what it was at `rev`. Each is one revision, whose story gets `session` and
+ * `message`; the reply has it as "rev", 0 if there was nothing to be done. If both sides changed the same nothing is
+ * done, and the reply, which is ok, has "conflicts" instead of "entries": a "path" and a reason, "why", each. With
+ * `dry_run` nothing is done either, and "entries" tells what would differ.
  */
 #ifndef FS_QUERY_H
 #define FS_QUERY_H
@@ -67,11 +79,17 @@ struct query_env {
 	uid_t owner;      /* of the mount: besides root, the only one who may */
 
 	/*
+	 * Called before a request changes the tree from the side, with no lock held: what programs have written through
+	 * mappings is to come first, or it would overwrite the change later. NULL when not mounted.
+	 */
+	void (*write_back)(void *arg);
+
+	/*
 	 * Called after a request made a revision without the kernel knowing of it, before the reply, with no
 	 * lock held. NULL when not mounted.
 	 */
 	void (*changed)(void *arg, mvcc_rev_t rev);
-	void *changed_arg;
+	void *changed_arg; /* of both */
 };
 
 /*

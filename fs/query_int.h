@@ -37,6 +37,10 @@ int answer_lease_detach(const struct query_env *env, struct json_object *req, st
 int answer_watch(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_changes(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_del(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_diff(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_undo(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_redo(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_restore(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_why(const struct query_env *env, struct json_object *req, struct buf *reply);
 
 /* ---- replies --------------------------------------------------------------------------------------- */
@@ -83,6 +87,9 @@ void query_story(const struct query_env *env, struct json_object *req, const cha
 
 /* The inode that a path means in the live tree, what is not committed yet included. No link is followed. */
 int live_walk(struct ns *ns, struct slice path, struct ns_attr *out);
+
+/* Before the tree is changed from the side: all that is being written becomes revisions. */
+int query_settle(const struct query_env *env);
 
 /* After a revision was made from the side, and before the reply: lets the mount tell the kernel. */
 void query_changed(const struct query_env *env, mvcc_rev_t rev);

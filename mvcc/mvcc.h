@@ -371,7 +371,8 @@ enum mvcc_conflict_kind {
 	MVCC_CONFLICT_RANGE,  /* in a range that was walked a key has been changed, has come or gone */
 	MVCC_CONFLICT_EXISTS, /* a key that is to exist does not */
 	MVCC_CONFLICT_EMPTY,  /* in a range that is to be empty there is a key */
-	MVCC_CONFLICT_WRITE, /* a key that was written has been changed (of transactions larger than memory) */
+	/* A key that was written has been changed: of transactions larger than memory, which may forget that they read it. */
+	MVCC_CONFLICT_WRITE,
 };
 
 struct mvcc_conflict {

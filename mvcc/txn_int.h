@@ -11,6 +11,7 @@
 struct txn_read {
 	bool validate;        /* commit fails if it changed */
 	bool must_exist;      /* commit fails if it is absent then */
+	bool spilled;         /* the run has the key, and is validated: it need not be remembered here */
 	struct header first;  /* at the first base */
 	struct header header; /* at the base */
 	bool exists_now;      /* for must_exist: as far as validation has come */
@@ -98,10 +99,11 @@ struct txn_broken {
 	struct buf key;
 };
 
-/* Which keys a spill put into the run: no false "no". */
+/* Which keys spills put into the run: no false "no". */
 struct bloom {
 	struct bloom *next;
-	size_t nbits; /* a power of two */
+	size_t nkeys, room; /* how many it is made for, and may still take */
+	size_t nbits;       /* a power of two */
 	uint64_t bits[];
 };
 
@@ -110,6 +112,7 @@ struct mvcc_txn {
 	struct mvcc_view *view;       /* at the base */
 	struct mvcc_view *first_view; /* at the first base, once it moved: what was seen there must stay */
 	struct memtable reads;        /* a node's value points to its txn_read; made with the first */
+	size_t reads_trimmed;         /* its bytes when it was last rid of what need not be remembered */
 	struct txn_read *guards;
 	struct txn_writes *writes;
 	struct txn_range *ranges;
@@ -200,6 +203,9 @@ int txn_fold_updates(struct mvcc_txn *txn, struct txn_write *w);
 
 /* Encodes a list of blobs anew, into `out`: those that this transaction staged are marked, and counted. */
 int txn_blobs_tell(struct mvcc_txn *txn, struct slice blobs, uint64_t nblobs, struct buf *out);
+
+/* Forgets reads that the run validates as well, if they have become many. */
+void txn_reads_trim(struct mvcc_txn *txn);
 
 void txn_range_free(struct txn_range *range);
 

@@ -1009,6 +1009,43 @@ static void test_a_blob_seen_by_a_transaction_waits_for_it(void)
 	fixture_close(fx);
 }
 
+/* One that only history refers to, as an undo finds it: a view that sees it is held until the commit has returned. */
+static void test_a_blob_of_history_can_be_referred_to_again(void)
+{
+	for (unsigned pinned = 0; pinned < 2; pinned++) {
+		struct fixture *fx = fixture_open();
+		mvcc_blob_t blob = put_blob(fx->db, "a", "bytes");
+		mvcc_rev_t then = mvcc_current(fx->db);
+		struct mvcc_view *view;
+		struct mvcc_txn *txn;
+
+		if (pinned)
+			CU_ASSERT_EQUAL(mvcc_pin(fx->db, "then", then), 0);
+		del(fx->db, "a");
+		put(fx->db, "x", "1");
+		CU_ASSERT_EQUAL_FATAL(mvcc_view_open(fx->db, then, &view), 0);
+		compact(fx, MVCC_REV_LATEST);
+		if (pinned)
+			CU_ASSERT_EQUAL(mvcc_unpin(fx->db, "then"), 0);
+		mvcc_upkeep(fx->db);
+		txn = begin(fx->db); /* long after the record had ended */
+		txn_ref(txn, "b", blob);
+		fixture_sluice_shut(fx); /* it is in the buffer alone when the view goes */
+		commit(txn);
+		mvcc_view_close(view);
+		fixture_sluice_open(fx);
+		CU_ASSERT_EQUAL(mvcc_compact_wait(fx->db), 0);
+		assert_blob(fx, blob, "bytes");
+		CU_ASSERT_EQUAL(blob_counts(fx), 0);
+		fixture_verify(fx);
+		del(fx->db, "b");
+		compact(fx, MVCC_REV_LATEST);
+		CU_ASSERT_EQUAL(mvcc_compact_wait(fx->db), 0);
+		assert_blob(fx, blob, NULL);
+		fixture_close(fx);
+	}
+}
+
 static int fail_while_told(const void *arg, struct slice old, struct buf *out)
 {
 	bool *const *failing = arg;
@@ -1216,6 +1253,7 @@ static void on_rocks(void)
 		UNIT_TEST(test_a_pin_keeps_blobs_until_it_goes),                                 \
 		UNIT_TEST(test_unpinning_not_finished_goes_on_after_a_restart),                  \
 		UNIT_TEST(test_a_blob_seen_by_a_transaction_waits_for_it),                       \
+		UNIT_TEST(test_a_blob_of_history_can_be_referred_to_again),                      \
 		UNIT_TEST(test_also_when_its_base_has_moved),                                    \
 		UNIT_TEST(test_ids_of_freed_blobs_do_no_harm_after_a_kill)
 

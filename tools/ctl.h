@@ -55,26 +55,33 @@ struct ctl_verb {
 };
 
 extern const struct ctl_verb ctl_backup;
+extern const struct ctl_verb ctl_bisect;
 extern const struct ctl_verb ctl_cat;
 extern const struct ctl_verb ctl_check;
 extern const struct ctl_verb ctl_compact;
 extern const struct ctl_verb ctl_del;
+extern const struct ctl_verb ctl_diff;
 extern const struct ctl_verb ctl_export;
 extern const struct ctl_verb ctl_get;
+extern const struct ctl_verb ctl_grep;
 extern const struct ctl_verb ctl_import;
 extern const struct ctl_verb ctl_lease;
 extern const struct ctl_verb ctl_log;
 extern const struct ctl_verb ctl_ls;
 extern const struct ctl_verb ctl_put;
+extern const struct ctl_verb ctl_redo;
+extern const struct ctl_verb ctl_restore;
 extern const struct ctl_verb ctl_restore_db;
 extern const struct ctl_verb ctl_retain;
 extern const struct ctl_verb ctl_run;
+extern const struct ctl_verb ctl_show;
 extern const struct ctl_verb ctl_status;
 extern const struct ctl_verb ctl_tag;
 extern const struct ctl_verb ctl_txn;
+extern const struct ctl_verb ctl_undo;
 extern const struct ctl_verb ctl_untag;
-extern const struct ctl_verb ctl_why;
 extern const struct ctl_verb ctl_watch;
+extern const struct ctl_verb ctl_why;
 
 /* ---- options ----------------------------------------------------------------------------------- */
 
@@ -182,6 +189,14 @@ void ctl_at_close(struct ctl_at *at);
 /* Through a mount: opens the place with these flags. `path` is for the message. 0, or the exit status. */
 int ctl_at_reopen(const struct ctl_at *at, int flags, const char *path, int *out);
 
+/* ---- a transaction of a verb's own (ctl_txn.c) ---------------------------------------------------- */
+
+/* Through a mount: begins one, with --message. Gives its directory; 0, or the exit status. */
+int ctl_txn_begin(struct ctl *ctl, char **root);
+
+/* Takes the directory. Commits if `status` is 0: `*rev` is the revision; else drops it all. The exit status. */
+int ctl_txn_end(char *root, int status, uint64_t *rev);
+
 /* ---- words of the command line (ctl_words.c) ----------------------------------------------------- */
 
 /* Decimal digits alone. */
@@ -189,6 +204,11 @@ bool ctl_parse_number(const char *arg, uint64_t *out);
 
 /* A time to last, in seconds: "90", "90s", "15m", "12h", "30d", "2w", "1y" (of 365 days), "1h30m". */
 bool ctl_parse_span(const char *arg, uint64_t *out);
+
+/*
+ * Revisions: "A..B", "..B" or "A..", lent. A path that looks like one can be written ./A..B. ".." alone is the parent.
+ */
+bool ctl_parse_range(const char *arg, struct slice *from, struct slice *to);
 
 /* Bytes: "4096", "512K", "10G"; units are powers of 1024. */
 bool ctl_parse_bytes(const char *arg, uint64_t *out);

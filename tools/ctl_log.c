@@ -174,29 +174,6 @@ static int print_log(struct ctl *ctl, struct log_args *args)
 
 /* ---- arguments ----------------------------------------------------------------------------------- */
 
-/* Anything that is no path: a tag may be called anything but that. */
-static bool is_bound(struct slice s)
-{
-	return !s.len || !memchr(s.data, '/', s.len);
-}
-
-/* "A..B", "..B" or "A..". A path that looks like one can be written ./A..B. ".." alone is the parent. */
-static bool parse_range(const char *arg, struct slice *from, struct slice *to)
-{
-	const char *dots = strstr(arg, "..");
-	struct slice left, right;
-
-	if (!dots || strcmp(arg, "..") == 0)
-		return false;
-	left = slice_of(arg, (size_t)(dots - arg));
-	right = slice_str(dots + 2);
-	if (!is_bound(left) || !is_bound(right))
-		return false;
-	*from = left;
-	*to = right;
-	return true;
-}
-
 static bool parse_time(const char *arg, bool end, int64_t *out)
 {
 	struct expr_time time;
@@ -262,7 +239,7 @@ static int run_args(struct ctl *ctl, struct log_args *args, int argc, char **arg
 	int status;
 
 	for (int i = 0; i < argc; i++) {
-		if (!ranged && parse_range(argv[i], &from, &to))
+		if (!ranged && ctl_parse_range(argv[i], &from, &to))
 			ranged = true;
 		else if (!path)
 			path = argv[i];

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Digits at the front of `*at`, which moves behind them. */
 static bool take_number(const char **at, uint64_t *out)
@@ -72,4 +73,26 @@ bool ctl_parse_bytes(const char *arg, uint64_t *out)
 		return true;
 	unit = strchr(units, *arg);
 	return unit && !arg[1] && !__builtin_mul_overflow(*out, (uint64_t)1 << 10 * (unit - units + 1), out);
+}
+
+/* Anything that is no path: a tag may be called anything but that. */
+static bool is_bound(struct slice s)
+{
+	return !s.len || !memchr(s.data, '/', s.len);
+}
+
+bool ctl_parse_range(const char *arg, struct slice *from, struct slice *to)
+{
+	const char *dots = strstr(arg, "..");
+	struct slice left, right;
+
+	if (!dots || strcmp(arg, "..") == 0)
+		return false;
+	left = slice_of(arg, (size_t)(dots - arg));
+	right = slice_str(dots + 2);
+	if (!is_bound(left) || !is_bound(right))
+		return false;
+	*from = left;
+	*to = right;
+	return true;
 }
