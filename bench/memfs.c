@@ -155,10 +155,12 @@ static void entry_add(struct inode *dir, const char *name, struct inode *inode)
 	touch(dir);
 }
 
-static void entry_remove(struct inode *dir, const char *name)
+static void entry_remove(struct inode *dir, struct entry *e)
 {
-	struct entry **at = entry_at(dir, name, hash_of(name)), *e = *at;
+	struct entry **at = &dir->buckets[e->hash & (dir->nbuckets - 1)];
 
+	while (*at != e)
+		at = &(*at)->next_in_bucket;
 	*at = e->next_in_bucket;
 	*(e->prev ? &e->prev->next : &dir->first) = e->next;
 	*(e->next ? &e->next->prev : &dir->last) = e->prev;
@@ -359,7 +361,7 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		err = ENOTEMPTY;
 	} else if (e) {
 		inode = e->inode;
-		entry_remove(inode_of(parent), name);
+		entry_remove(inode_of(parent), e);
 		unlink_inode(inode);
 		err = 0;
 	}
@@ -381,8 +383,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		there = entry_find(to, new_name);
 		gone = there ? there->inode : NULL;
 		if (gone)
-			entry_remove(to, new_name);
-		entry_remove(from, name);
+			entry_remove(to, there);
+		entry_remove(from, e);
 		entry_add(to, new_name, inode);
 		if (gone)
 			unlink_inode(gone);
