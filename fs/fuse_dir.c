@@ -43,8 +43,10 @@ static uint64_t parent_stat_ino(struct mount *m, struct node *dir)
 	if (tree_of(dir))
 		return node_getattr(m, dir, &attr) ? stat_ino_of(dir) :
 						     node_stat_ino(dir->kind, attr.parent, dir->rev);
-	return dir->kind == NODE_PAST_DIR ? stat_ino_of(dir) :
-					    dir->ino; /* virtual ones: D/@rev and the like */
+	if (dir->kind == NODE_PAST_DIR)
+		return stat_ino_of(dir);
+	/* Virtual ones: D/@rev and the like, and those of the root, @tag and @txn. */
+	return dir->ino ? dir->ino : NS_ROOT;
 }
 
 /* Line number `pos` of a listing: 1, 0 at the end, or negative. */

@@ -260,7 +260,7 @@ const char *own_name(struct mount *m, const struct node *dir, unsigned i, enum n
 {
 	if (i >= sizeof(own_names) / sizeof(own_names[0]))
 		return NULL;
-	if (dir->kind != NODE_LIVE || (!own_names[i].everywhere && dir->ino != NS_ROOT))
+	if (!tree_of(dir) || (!own_names[i].everywhere && dir->ino != NS_ROOT))
 		return NULL;
 	*kind = own_names[i].kind;
 	*ino = own_names[i].everywhere ? dir->ino : 0;

@@ -411,6 +411,23 @@ static struct watcher *watcher_new(fuse_req_t req)
 	return w;
 }
 
+/* The kernel has asked the mode that stat shows; an access control list of the directory may say less. */
+static int may_open(const struct watcher *w, uint64_t dir)
+{
+	struct mount *m = w->all->m;
+	struct mvcc_view *view;
+	int err;
+
+	if (w->sees_all)
+		return 0;
+	err = mvcc_view_open(m->db, MVCC_REV_LATEST, &view);
+	if (err)
+		return err;
+	err = past_may_read(m->ns, view, dir, &w->who);
+	mvcc_view_close(view);
+	return err;
+}
+
 static int watch_open(fuse_req_t req, struct node *node, struct handle *h, struct fuse_file_info *fi)
 {
 	struct mount *m = mount_of(req);
@@ -427,7 +444,9 @@ static int watch_open(fuse_req_t req, struct node *node, struct handle *h, struc
 	w = watcher_new(req);
 	opt.arg = w;
 	opt.path = slice_buf(&path);
-	err = w ? ns_watch_open(m->db, &opt, &w->watch) : -ENOMEM;
+	err = w ? may_open(w, node->ino) : -ENOMEM;
+	if (!err)
+		err = ns_watch_open(m->db, &opt, &w->watch);
 	buf_release(&path);
 	if (err) {
 		free(w);
@@ -554,9 +573,8 @@ void teller_stop(struct mount *m)
 	pthread_mutex_unlock(&all->lock);
 	pthread_join(all->thread, NULL);
 	/* A session that ended while files were open: nobody releases them any more. */
-	while (all->watchers) {
-		struct watcher *w = all->watchers;
-
+	for (struct watcher *w = all->watchers, *next; w; w = next) {
+		next = w->next;
 		while (w->asking) {
 			struct asking *a = w->asking;
 

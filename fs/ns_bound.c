@@ -97,7 +97,7 @@ void bound_dir_fold(struct ns *ns, uint64_t dir, bool own, struct row_inode *row
 		touch_forget(at); /* also what was told: a put takes the place of updates */
 }
 
-/* Tells the transaction what was noted of one directory. */
+/* Tells the transaction what was noted of one directory. 1: then it is forgotten, as the row has it. */
 static int touch_tell(struct ns *ns, struct dir_touch **at)
 {
 	struct dir_touch *e = *at;
@@ -108,7 +108,7 @@ static int touch_tell(struct ns *ns, struct dir_touch **at)
 	err = src_row((struct ns_src){ .txn = ns->bound }, e->dir, &held);
 	if (err == -ENOENT) {
 		touch_forget(at);
-		return 0;
+		return 1;
 	}
 	if (err)
 		return err;
@@ -116,8 +116,10 @@ static int touch_tell(struct ns *ns, struct dir_touch **at)
 		t = touch_of(e, true);
 		touch_apply(&t, &held.row);
 		err = put_row(ns->bound, e->dir, &held.row);
-		if (!err)
+		if (!err) {
 			touch_forget(at);
+			err = 1;
+		}
 	} else {
 		t = e->t;
 		t.nlink -= e->told;
@@ -133,15 +135,13 @@ static int touches_tell(struct ns *ns)
 {
 	int err = 0;
 
-	for (unsigned i = 0; i < NS_BUCKETS; i++)
-		for (struct dir_touch **at = &ns->touch[i]; !err && *at;) {
-			struct dir_touch *e = *at;
-
+	for (unsigned i = 0; err >= 0 && i < NS_BUCKETS; i++)
+		for (struct dir_touch **at = &ns->touch[i]; err >= 0 && *at;) {
 			err = touch_tell(ns, at);
-			if (*at == e)
-				at = &e->next;
+			if (err == 0)
+				at = &(*at)->next;
 		}
-	return err;
+	return err < 0 ? err : 0;
 }
 
 /* ---- files ------------------------------------------------------------------------------------- */

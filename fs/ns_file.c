@@ -1798,6 +1798,8 @@ int ns_create(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 		n->acl_only = true;
 	}
 	if (err) {
+		if (ns->live)
+			ns->failed = err; /* a part of it may be in the transaction */
 		inode_clean_locked(n);
 		goto out;
 	}

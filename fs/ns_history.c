@@ -367,64 +367,22 @@ static int add_key(struct names *names, struct slice key)
 	return err ? err : names_add(names, k.tail);
 }
 
-/* The names that a directory's inode has in one revision. */
-static int names_in(struct mvcc *db, mvcc_rev_t rev, struct slice start, struct slice end,
-		    struct names *names)
-{
-	const struct mvcc_item *item;
-	struct mvcc_cursor *c = NULL;
-	struct mvcc_view *view;
-	struct slice key;
-	int got = mvcc_view_open(db, rev, &view);
-
-	if (got)
-		return got;
-	got = mvcc_cursor_open(view, start, end, &c);
-	while (!got && (got = mvcc_cursor_next(c, &key, &item)) > 0)
-		got = add_key(names, key);
-	mvcc_cursor_close(c);
-	mvcc_view_close(view);
-	return got;
-}
-
-/* The names that were changed from the floor on. */
-static int names_changed(struct mvcc *db, mvcc_rev_t floor, struct slice start, struct slice end,
-			 struct names *names)
-{
-	const struct mvcc_entry *entry;
-	struct mvcc_change change;
-	struct mvcc_log *log = NULL;
-	int got = mvcc_log_open(db, floor, MVCC_REV_LATEST, &log);
-
-	if (!got)
-		got = mvcc_log_filter(log, start, end);
-	while (!got && (got = mvcc_log_next(log, &entry)) > 0) {
-		while ((got = mvcc_log_change(log, &change)) > 0) {
-			got = add_key(names, change.key);
-			if (got)
-				break;
-		}
-		if (got)
-			break;
-	}
-	mvcc_log_close(log);
-	return got;
-}
-
-static int names_of(struct mvcc *db, const struct readable *readable, uint64_t dir, struct names *names)
+/* The names that a directory's inode has, or had in a readable revision. */
+static int names_of(struct mvcc *db, uint64_t dir, struct names *names)
 {
 	struct buf start = { 0 }, end = { 0 };
-	int err = row_bounds(ROW_DIRENT, dir, &start, &end);
+	struct mvcc_keys *keys = NULL;
+	struct slice key;
+	int got = row_bounds(ROW_DIRENT, dir, &start, &end);
 
-	for (size_t i = 0; i < readable->n && !err; i++)
-		err = names_in(db, readable->pins[i], slice_buf(&start), slice_buf(&end), names);
-	if (!err)
-		err = names_in(db, readable->floor, slice_buf(&start), slice_buf(&end), names);
-	if (!err)
-		err = names_changed(db, readable->floor, slice_buf(&start), slice_buf(&end), names);
+	if (!got)
+		got = mvcc_keys_ever_open(db, slice_buf(&start), slice_buf(&end), &keys);
+	while (!got && (got = mvcc_keys_next(keys, &key)) > 0)
+		got = add_key(names, key);
+	mvcc_keys_close(keys);
 	buf_release(&start);
 	buf_release(&end);
-	return err;
+	return got;
 }
 
 static struct slice name_at(const struct names *names, size_t i)
@@ -474,22 +432,17 @@ static int tell_names(struct mvcc *db, struct slice dir, const struct names *nam
 
 int ns_history_names(struct mvcc *db, struct slice path, int (*fn)(void *arg, struct slice name), void *arg)
 {
-	struct readable readable;
 	struct stretches s = { 0 };
 	struct names names = { 0 };
-	int err = readable_get(db, &readable);
+	int err = path_stretches(db, path, &s);
 
-	if (err)
-		return err;
-	err = path_stretches(db, path, &s);
 	for (size_t i = 0; i < s.n && !err; i++)
-		err = names_of(db, &readable, s.at[i].ino, &names);
+		err = names_of(db, s.at[i].ino, &names);
 	if (!err && names.n)
 		qsort_r(names.at, names.n, sizeof(names.at[0]), name_cmp, &names);
 	if (!err)
 		err = tell_names(db, path, &names, fn, arg);
 	names_release(&names);
 	free(s.at);
-	free(readable.pins);
 	return err;
 }

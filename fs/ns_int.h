@@ -153,7 +153,8 @@ struct ns_inode {
 	struct buf name, content; /* back row.name and row.content */
 	struct mvcc_item base;    /* header of the committed row: only mod_rev, create_rev, version are set */
 	struct mvcc_txn *txn;     /* its own; in a bound tree the tree's, unless it is gone */
-	struct mvcc_view *lender; /* of a past revision whose blobs `txn` refers to: they stay until it commits */
+	struct mvcc_view
+		*lender; /* of a past revision whose blobs `txn` refers to: they stay until it commits */
 	uint64_t cut;
 	uint64_t stored_end;  /* no extent lies at or above it */
 	struct chunk *chunks; /* sorted by index */

@@ -120,8 +120,14 @@ void ns_txns_free(struct ns_txns *txns)
 {
 	if (!txns)
 		return;
-	while (txns->first)
-		ns_txn_abort(txns->first);
+	while (txns->first) {
+		struct ns_txn *t = txns->first;
+
+		txns->first = t->next;
+		mvcc_txn_abort(ns_bound_end(t->ns));
+		t->ended = true;
+		ns_txn_unref(t); /* the last hold, unless files were open when the mount was forced to end */
+	}
 	pthread_mutex_destroy(&txns->lock);
 	free(txns);
 }
@@ -443,7 +449,12 @@ static int story_path(const struct ns_txn *t, struct buf *out)
 static int commit_locked(struct ns_txn *t, const struct ns_who *who, mvcc_rev_t *rev)
 {
 	struct mvcc_story story = {
-		.uid = who->uid, .gid = who->gid, .pid = who->pid, .comm = who->comm, .op = "txn"
+		.uid = who->uid,
+		.gid = who->gid,
+		.pid = who->pid,
+		.comm = who->comm,
+		.op = "txn",
+		.session = who->session,
 	};
 	struct buf path = { 0 }, message = { 0 };
 	int err, told;
@@ -457,9 +468,11 @@ static int commit_locked(struct ns_txn *t, const struct ns_who *who, mvcc_rev_t 
 		err = buf_put_u8(&message, 0);
 	if (!err) {
 		story.path = slice_buf(&path);
-		story.message = t->message.len ? (const char *)message.data : NULL;
+		story.message = t->message.len ? (const char *)message.data : who->message;
 		err = ns_side_try(t->txns->live, ns_bound_txn(t->ns), &story, rev);
 	}
+	if (err == MVCC_ENOLEASE)
+		err = MVCC_ECONFLICT; /* of a file that is about to go: soon it will be told as one that has gone */
 	if (!err) {
 		ns_bound_end(t->ns); /* the transaction is gone with its commit */
 		t->ended = true;

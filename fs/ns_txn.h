@@ -17,7 +17,7 @@ struct ns_txn;
 
 int ns_txns_new(struct ns *live, struct ns_txns **out);
 
-/* Aborts what is open. Nobody may hold a transaction any more. Accepts NULL. */
+/* Aborts what is open. Whoever still holds a transaction must not use it any more. Accepts NULL. */
 void ns_txns_free(struct ns_txns *txns);
 
 /*

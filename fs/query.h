@@ -19,17 +19,6 @@
  * and `session` as in the story, and `since_ns` and `until_ns`, times that are included. A page may be empty and have a next, since one request looks
  * at QUERY_SCAN_MAX revisions at most. So neither side needs memory for more than a page.
  *
- * `diff` lists what differs between the trees at `from` and `to` (defaults as above; either may be the newer one) below
- * `path`, in order of paths: "status" and "what" as in ns_diff.h, "path", "old_path" if it is another, and "old" and
- * "new", what stands there. Where there is more, ask again with the reply's "from", "to", and its "next" as `first`.
- *
- * `undo` takes back revision `rev`, or those `from` .. `to` (both included), or all of the session `of_session`;
- * without any, the newest change that stands. `redo` takes back the newest undo that stands. `restore` makes each path
- * of `paths`, a list of objects with "path", what it was at `rev`. Each is one revision, whose story gets `session` and
- * `message`; the reply has it as "rev", 0 if there was nothing to be done. If both sides changed the same nothing is
- * done, and the reply, which is ok, has "conflicts" instead of "entries": a "path" and a reason, "why", each. With
- * `dry_run` nothing is done either, and "entries" tells what would differ.
- *
  *	tag {name, rev}  untag {name}  retag {name, to}    the tag, with its revision and times; a name may be name_b64
  *	tags {after}                     "tags", a page of them; where there are more, "next": ask again with that as `after`
  *	compact {rev | keep, wait, dry_run}        the floor as it "was" and is; how many "tagged" ones lie between
@@ -43,10 +32,22 @@
  *	progress {task}                  of a request that has that number as its "task": is it "running", at "what", "done"
  *
  * One that makes a revision takes its labels, "session" and "message".
+ *
  * `watch` lists what was changed from revision `from` on (default: from the next one; a number may be still to come), oldest
  * first, one path after the other (ns_watch.h), at most `limit`; `path` as above. The reply has "changes", and the "from"
  * and "skip" to go on with; "more" says that asking at once gives more. So nothing is kept between requests;
  * when to ask again is told by @watch.
+ *
+ * `diff` lists what differs between the trees at `from` and `to` (defaults as above; either may be the newer one) below
+ * `path`, in order of paths: "status" and "what" as in ns_diff.h, "path", "old_path" if it is another, and "old" and
+ * "new", what stands there. Where there is more, ask again with the reply's "from", "to", and its "next" as `first`.
+ *
+ * `undo` takes back revision `rev`, or those `from` .. `to` (both included), or all of the session `of_session`;
+ * without any, the newest change that stands. `redo` takes back the newest undo that stands. `restore` makes each path
+ * of `paths`, a list of objects with "path", what it was at `rev`. Each is one revision, whose story gets `session` and
+ * `message`; the reply has it as "rev", 0 if there was nothing to be done. If both sides changed the same nothing is
+ * done, and the reply, which is ok, has "conflicts" instead of "entries": a "path" and a reason, "why", each. With
+ * `dry_run` nothing is done either, and "entries" tells what would differ.
  */
 #ifndef FS_QUERY_H
 #define FS_QUERY_H

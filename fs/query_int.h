@@ -34,13 +34,13 @@ int answer_lease_keepalive(const struct query_env *env, struct json_object *req,
 int answer_lease_revoke(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_lease_attach(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_lease_detach(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_watch(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_changes(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_del(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_diff(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_undo(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_redo(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_restore(const struct query_env *env, struct json_object *req, struct buf *reply);
-int answer_watch(const struct query_env *env, struct json_object *req, struct buf *reply);
-int answer_changes(const struct query_env *env, struct json_object *req, struct buf *reply);
-int answer_del(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_why(const struct query_env *env, struct json_object *req, struct buf *reply);
 
 /* ---- replies --------------------------------------------------------------------------------------- */

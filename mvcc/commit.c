@@ -644,7 +644,7 @@ static int commit_locked(struct mvcc_txn *txn, unsigned attempt, mvcc_rev_t *out
 	head_len = db->scratch.len;
 	changes = window_begin((unsigned)nwrites, txn->key_bytes);
 	err = encode_ops_locked(txn, rev, &changes);
-	if (!err && db->scratch.len == head_len && !txn->run_counts && !txn->first) {
+	if (!err && db->scratch.len == head_len && !txn->run_counts && !txn->always) {
 		settle_locked(txn);
 		*out_rev = rev - 1;
 	} else if (!err && db->scratch.len > txn->payload_max) {
@@ -673,7 +673,7 @@ static bool grows(const struct mvcc_txn *txn)
 
 static bool is_empty(const struct mvcc_txn *txn)
 {
-	return !txn->run && !txn->nsettled && !txn->first && atomic_load(&txn->writes->mt.count) == 0;
+	return !txn->run && !txn->nsettled && !txn->always && atomic_load(&txn->writes->mt.count) == 0;
 }
 
 static int try_once(struct mvcc_txn *txn, unsigned flags, unsigned attempt, mvcc_rev_t *out_rev)
@@ -766,8 +766,8 @@ int mvcc_txn_commit(struct mvcc_txn *txn, const struct mvcc_story *story, unsign
 	return 0;
 }
 
-int txn_commit_first(struct mvcc_txn *txn, const struct mvcc_story *story)
+int txn_commit_always(struct mvcc_txn *txn, const struct mvcc_story *story, mvcc_rev_t *out_rev)
 {
-	txn->first = true;
-	return mvcc_txn_commit(txn, story, MVCC_COMMIT_WAIT, NULL);
+	txn->always = true;
+	return mvcc_txn_commit(txn, story, MVCC_COMMIT_WAIT, out_rev);
 }

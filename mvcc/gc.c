@@ -66,7 +66,7 @@ static int take_row(struct step *s, struct slice key, struct slice value)
 		return err;
 	s->rows++;
 	s->bytes += key.len + value.len;
-	kept = keep_holds(s->db->keep, mod, end);
+	kept = ended_is_purged(key) ? 0 : keep_holds(s->db->keep, mod, end);
 	if (kept) {
 		err = ended_key(&s->key, kept, end, user_key);
 		return err ? err : engine_batch_put(s->batch, FAM_ENDED, slice_buf(&s->key), value);
@@ -200,6 +200,24 @@ static int interrupted(struct mvcc *db)
 	return atomic_load(&db->keep->stop) ? -ECANCELED : failed;
 }
 
+/* Goes through the rows from s->pos on. */
+static int walk_rows(struct step *s, struct slice end)
+{
+	int err = 0;
+
+	s->more = true;
+	while (!err && s->more) {
+		uint64_t start_ns = now_ns();
+
+		err = interrupted(s->db);
+		if (!err)
+			err = do_step(s, end);
+		if (!err && s->more)
+			pace(s->db->keep, 2 * s->bytes, start_ns);
+	}
+	return err;
+}
+
 /* Goes through the rows put aside for `at` (or ENDED_NEW) that ended before `end_rev`. */
 static int walk(struct mvcc *db, mvcc_rev_t at, mvcc_rev_t end_rev)
 {
@@ -209,16 +227,23 @@ static int walk(struct mvcc *db, mvcc_rev_t at, mvcc_rev_t end_rev)
 
 	if (!err)
 		err = ended_key_start(&end, at, end_rev);
-	s.more = true;
-	while (!err && s.more) {
-		uint64_t start_ns = now_ns();
+	if (!err)
+		err = walk_rows(&s, slice_buf(&end));
+	step_release(&s);
+	buf_release(&end);
+	return err;
+}
 
-		err = interrupted(db);
-		if (!err)
-			err = do_step(&s, slice_buf(&end));
-		if (!err && s.more)
-			pace(db->keep, 2 * s.bytes, start_ns);
-	}
+int keep_release_purged(struct mvcc *db, mvcc_rev_t rev)
+{
+	struct step s = { .db = db };
+	struct buf end = { 0 };
+	int err = ended_key_purged(&s.pos, rev, 0, slice_of(NULL, 0));
+
+	if (!err)
+		err = ended_key_purged(&end, rev + 1, 0, slice_of(NULL, 0));
+	if (!err)
+		err = walk_rows(&s, slice_buf(&end));
 	step_release(&s);
 	buf_release(&end);
 	return err;
@@ -229,7 +254,7 @@ static int walk(struct mvcc *db, mvcc_rev_t at, mvcc_rev_t end_rev)
 static bool has_work(const struct keep *k, const struct pass *p)
 {
 	return p->horizon > atomic_load(&k->compacted) || p->todo.n || k->owed.hist || k->owed.log ||
-	       k->owed.ended || k->owed.blob_first;
+	       k->owed.ended || k->owed.blob_first || purges_wait(k);
 }
 
 static int release(struct mvcc *db, const struct pass *p)
@@ -266,7 +291,7 @@ static int release_all(struct mvcc *db, struct pass *p)
 	return err;
 }
 
-static int rewrite(struct mvcc *db, unsigned family, struct slice start, struct slice end)
+int keep_rewrite(struct mvcc *db, unsigned family, struct slice start, struct slice end)
 {
 	struct keep *k = db->keep;
 	uint64_t begun_ns = now_ns();
@@ -299,7 +324,7 @@ static int rewrite_blobs(struct mvcc *db)
 	if (!err && k->owed.blob_last != UINT64_MAX)
 		err = id_key(&end, k->owed.blob_last + 1);
 	if (!err)
-		err = rewrite(db, FAM_BLOB, slice_buf(&start), slice_buf(&end));
+		err = keep_rewrite(db, FAM_BLOB, slice_buf(&start), slice_buf(&end));
 	if (!err)
 		k->owed.blob_first = k->owed.blob_last = 0;
 	buf_release(&start);
@@ -315,30 +340,38 @@ static int rewrite_log(struct mvcc *db, mvcc_rev_t horizon)
 	int err = log_key(&end, below, 0);
 
 	if (!err)
-		err = rewrite(db, FAM_LOG, slice_of(NULL, 0), slice_buf(&end));
+		err = keep_rewrite(db, FAM_LOG, slice_of(NULL, 0), slice_buf(&end));
 	if (!err)
 		k->owed.log = below < horizon; /* an unclean open may still need the rest */
 	buf_release(&end);
 	return err;
 }
 
-static int rewrite_all(struct mvcc *db, const struct pass *p)
+/* What the release of blobs left behind. */
+static int rewrite_released(struct mvcc *db)
 {
 	struct slice none = slice_of(NULL, 0);
 	struct keep *k = db->keep;
 	int err = 0;
 
+	if (k->owed.ended) {
+		err = keep_rewrite(db, FAM_ENDED, none, none);
+		k->owed.ended = err != 0;
+	}
+	return err ? err : rewrite_blobs(db);
+}
+
+static int rewrite_all(struct mvcc *db, const struct pass *p)
+{
+	struct slice none = slice_of(NULL, 0);
+	struct keep *k = db->keep;
+	int err = rewrite_released(db);
+
 	if (p->horizon > atomic_load(&k->compacted))
 		k->owed.hist = k->owed.log = true;
 	k->owed.hist |= p->todo.n > 0;
-	if (k->owed.ended) {
-		err = rewrite(db, FAM_ENDED, none, none);
-		k->owed.ended = err != 0;
-	}
-	if (!err)
-		err = rewrite_blobs(db);
 	if (!err && k->owed.hist) {
-		err = rewrite(db, FAM_HIST, none, none);
+		err = keep_rewrite(db, FAM_HIST, none, none);
 		k->owed.hist = err != 0;
 	}
 	if (!err && k->owed.log)
@@ -396,16 +429,25 @@ static bool is_worth_it(struct mvcc *db, const struct pass *p)
 
 static int work(struct mvcc *db, struct pass *p, bool thorough)
 {
+	bool purging = purges_wait(db->keep);
 	int err = 0;
 
 	if (p->horizon > keep_log_horizon(db->keep))
 		err = keep_log_since(db);
 	if (!err)
 		err = release_all(db, p);
-	if (err || !(thorough || is_worth_it(db, p)))
+	if (!err)
+		err = purges_release(db, &p->held);
+	if (err || !(thorough || purging || is_worth_it(db, p)))
 		return err;
-	err = rewrite_all(db, p);
-	return err ? err : finish(db, p);
+	if (thorough || is_worth_it(db, p)) {
+		err = rewrite_all(db, p);
+		if (!err)
+			err = finish(db, p);
+	} else {
+		err = rewrite_released(db);
+	}
+	return err ? err : purges_finish(db);
 }
 
 /* 0, -EBUSY when all is done but what an open view holds back, or what failed. */
@@ -419,6 +461,8 @@ static int pass(struct mvcc *db, bool thorough)
 	atomic_store(&k->interrupt,
 		     false); /* first; then whether somebody has set it is known by the others */
 	err = interrupted(db);
+	if (!err)
+		err = purges_remove(db);
 	if (!err)
 		err = keep_look(db, &p);
 	if (!err && has_work(k, &p))
@@ -531,7 +575,8 @@ static bool is_left(struct mvcc *db)
 {
 	struct keep *k = db->keep;
 
-	if (atomic_load(&db->floor) <= atomic_load(&k->compacted) && k->pins.unpinned.n == 0)
+	if (atomic_load(&db->floor) <= atomic_load(&k->compacted) && k->pins.unpinned.n == 0 &&
+	    !purges_wait(k))
 		return false;
 	k->owed.hist = k->owed.log = k->owed.ended = true;
 	k->owed.blob_first = 1;
@@ -549,6 +594,8 @@ int keep_start(struct mvcc *db, bool manual)
 	pthread_mutex_lock(&k->pass_lock);
 	k->asked += is_left(db);
 	err = keep_look(db, &p); /* from here on the engine may drop */
+	if (!err)
+		purges_remove(db); /* before anybody looks; what fails is tried again */
 	pthread_mutex_unlock(&k->pass_lock);
 	free(p.todo.v);
 	if (err || manual)

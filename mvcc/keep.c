@@ -115,6 +115,13 @@ static void revs_sort(struct revs *revs)
 	revs->n = n;
 }
 
+mvcc_rev_t revs_next(const struct revs *revs, mvcc_rev_t rev)
+{
+	size_t i = revs_from(revs, rev);
+
+	return i < revs->n ? revs->v[i] : 0;
+}
+
 mvcc_rev_t revs_newest_in(const struct revs *revs, mvcc_rev_t mod, mvcc_rev_t end)
 {
 	size_t i = revs_from(revs, end);
@@ -888,6 +895,8 @@ struct keep *keep_new(const struct mvcc_options *opt)
 	atomic_store(&k->compacted, MVCC_REV_FIRST);
 	pthread_mutex_init(&k->keep_lock, NULL);
 	pthread_mutex_init(&k->pass_lock, NULL);
+	pthread_mutex_init(&k->purge_lock, NULL);
+	TAILQ_INIT(&k->purges);
 	pthread_mutex_init(&k->keeper_lock, NULL);
 	rwlock_init_fair(&k->kept_lock); /* the engine's threads ask without end while they rewrite */
 	cond_init(&k->asked_cv);
@@ -906,11 +915,13 @@ void keep_free(struct keep *k)
 	pthread_rwlock_wrlock(&k->kept_lock); /* nobody asks any more: the engine is closed */
 	pthread_rwlock_unlock(&k->kept_lock);
 	pin_set_release(&k->pins);
+	purges_free(k);
 	free(k->kept.v);
 	pthread_cond_destroy(&k->done_cv);
 	pthread_cond_destroy(&k->asked_cv);
 	pthread_rwlock_destroy(&k->kept_lock);
 	pthread_mutex_destroy(&k->keeper_lock);
+	pthread_mutex_destroy(&k->purge_lock);
 	pthread_mutex_destroy(&k->pass_lock);
 	pthread_mutex_destroy(&k->keep_lock);
 	free(k);

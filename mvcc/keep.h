@@ -1,5 +1,5 @@
 /*
- * What of history is kept: the compaction floor, pins, and the retention policy that moves both.
+ * What of history is kept: the compaction floor, pins, the retention policy that moves both, and purging.
  *
  * Every revision from the *floor* up is readable. Below it only *pinned* ones are: revisions with a name,
  * kept until the name goes. Raising the floor takes effect at once; the space comes back in the
@@ -70,6 +70,35 @@ MVCC_API int mvcc_pin_get(struct mvcc *db, const char *name, struct mvcc_pin *ou
 
 /* Calls `fn` for every pin, in order of their names, until it returns non-zero; returns that. No lock is held. */
 MVCC_API int mvcc_pins(struct mvcc *db, int (*fn)(void *arg, const struct mvcc_pin *pin), void *arg);
+
+/* ---- purging ------------------------------------------------------------------------------ */
+
+#define MVCC_PURGE_MAX ((size_t)1024) /* ranges in one call */
+
+struct mvcc_purge_range {
+	struct slice start,
+		end; /* start <= key < end; of one key the end is that key and a 00; empty: to the last */
+};
+
+/*
+ * Takes all keys of the ranges out of history: every record that they have and ever had, at every revision, pinned ones,
+ * too. It is a revision itself, which deletes what is there now, and is made, with its story, even if nothing is; the
+ * word of it is "purge" if the story has none. What the keys become later is not touched.
+ *
+ * Once it has returned 0, no revision shows these keys any more, to open views neither; a cursor, a log reader or a
+ * callback that is under way may. The log still tells that the keys were changed, and when: of the records it names, those
+ * that were purged are absent like any that never was. A watch gives none of these changes any more.
+ *
+ * The bytes go in the background, from the files of the engine and from the ring: mvcc_compact_wait() waits for
+ * it, and says -EBUSY while a view or a transaction is open that was open when this returned, as a blob may
+ * be about to be put again from there. Blobs to which other records refer stay. Checkpoints, copies and what the engine's
+ * medium remembers are not reached, and keys and stories are no part of it.
+ *
+ * Returns 0, or -EINVAL (no range, too many, or one that is none), -ENOMEM, or what stopped the store. Then the purge
+ * may have been noted: what is missing is done by itself, once the store works again or when it is opened next.
+ */
+MVCC_API int mvcc_purge(struct mvcc *db, const struct mvcc_purge_range *ranges, size_t n,
+			const struct mvcc_story *story, mvcc_rev_t *out_rev);
 
 /* ---- retention ---------------------------------------------------------------------------- */
 

@@ -18,7 +18,20 @@ bool revs_has(const struct revs *revs, mvcc_rev_t rev);
 void revs_add(struct revs *revs, mvcc_rev_t rev); /* has room, or has it already */
 void revs_remove(struct revs *revs, mvcc_rev_t rev);
 void revs_subtract(struct revs *revs, const struct revs *gone);
+mvcc_rev_t revs_next(const struct revs *revs, mvcc_rev_t rev); /* the first at or above `rev`, or 0 */
 mvcc_rev_t revs_newest_in(const struct revs *revs, mvcc_rev_t mod, mvcc_rev_t end); /* of [mod, end), or 0 */
+
+/* Those who look at all of the past: every revision from the floor to the current one, and pinned ones. */
+struct ever {
+	mvcc_rev_t floor, current;
+	struct revs pinned;
+};
+
+/* Does any of them see a record that was current for [mod, end)? */
+bool ever_sees(const struct ever *e, mvcc_rev_t mod, mvcc_rev_t end);
+
+/* The oldest of them from `rev` up to the floor; 0 if `rev` is above that. */
+mvcc_rev_t ever_from(const struct ever *e, mvcc_rev_t rev);
 
 /* The pins, and the revisions that follow from them. */
 struct pin_set {
@@ -28,6 +41,18 @@ struct pin_set {
 	struct revs zombies;  /* no longer pinned, but a view is open there: kept until it is closed */
 	struct revs unpinned; /* those whose rows of `ended` wait for the keeper; a row of the engine each */
 };
+
+/* A purge, from when it is asked for until the log has nothing any more of what it took. */
+struct purge {
+	TAILQ_ENTRY(purge) link;
+	uint64_t id;
+	struct buf story, ranges;          /* encoded; immutable */
+	mvcc_rev_t rev;                    /* 0: not made yet. Written under pass_lock and purge_lock */
+	uint64_t births;                   /* pass_lock; how many views there had ever been when `removed` */
+	bool removed, released, rewritten; /* pass_lock; its records; their blobs; what had their bytes */
+	bool done;                         /* pass_lock; and so it says on disk */
+};
+TAILQ_HEAD(purges, purge);
 
 struct keep {
 	uint64_t bytes_per_s; /* immutable */
@@ -44,6 +69,12 @@ struct keep {
 	pthread_rwlock_t kept_lock;
 	mvcc_rev_t horizon, log_horizon; /* only rise */
 	struct revs kept;                /* `pinned` and `zombies` */
+
+	/* Changed under pass_lock and purge_lock. */
+	pthread_mutex_t purge_lock;
+	struct purges purges; /* by id */
+	_Atomic unsigned n_purges;
+	_Atomic uint64_t held_births; /* views born so far hold a purge back; 0: none */
 
 	/* The keeper. */
 	pthread_mutex_t pass_lock; /* one pass at a time */
@@ -112,5 +143,25 @@ int keep_start(struct mvcc *db, bool manual);   /* the store is open: begins wha
 void keep_stop(struct mvcc *db);                /* at once; what is left waits for the next open */
 void keep_wake(struct mvcc *db, bool thorough); /* there may be something to do; is space waited for? */
 void keep_interrupt(struct mvcc *db);           /* the store failed: nobody may stay in the engine */
+
+/* In a pass: has the engine rewrite part of a family; releases the blobs that the purge of `rev` set apart. */
+int keep_rewrite(struct mvcc *db, unsigned family, struct slice start, struct slice end);
+int keep_release_purged(struct mvcc *db, mvcc_rev_t rev);
+
+/* ---- purge.c ------------------------------------------------------------------------------ */
+
+int purges_load(struct mvcc *db); /* at open */
+void purges_free(struct keep *k);
+
+/* May a record that `key` had, of revision `rev`, be missing as it was purged? */
+bool purge_covers(struct mvcc *db, struct slice key, mvcc_rev_t rev);
+
+bool purge_has(struct slice ranges, struct slice key); /* is it in one of them? */
+
+/* The steps of a pass; callers hold pass_lock. */
+int purges_remove(struct mvcc *db);              /* records, of those purges that have not come so far */
+bool purges_wait(const struct keep *k);          /* is one not done? */
+int purges_release(struct mvcc *db, bool *held); /* blobs, unless a view may have shown them: `*held` */
+int purges_finish(struct mvcc *db);              /* bytes */
 
 #endif

@@ -186,7 +186,8 @@ static int find_revs(struct mvcc_log *log)
 	add_rev(log, log->from); /* a life as seen from the floor does not tell what ended right there */
 	got = mvcc_history(log->db, slice_buf(&log->start), note_revs, log);
 	/* it tells all only of what is not below the floor: that may have moved since the log was opened */
-	log->sought = got == 0 && atomic_load(&log->db->floor) <= log->from;
+	log->sought = got == 0 && atomic_load(&log->db->floor) <= log->from &&
+		      !purge_covers(log->db, slice_buf(&log->start), 0);
 	return got < 0 ? got : 0;
 }
 

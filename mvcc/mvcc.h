@@ -63,11 +63,11 @@ struct mvcc_options {
 	int64_t (*clock)(void *arg);
 	void *clock_arg;
 	/*
-	 * Told of each revision that no commit of the caller's has made: those in which a lease ends. Once for each, after
-	 * new views see it, by the thread that ended the lease: one of the store's, or that of mvcc_lease_revoke() or
-	 * mvcc_upkeep(). No lock is held, and all of the store may be used but these two and mvcc_close(). The next lease
-	 * ends when it has returned, and mvcc_close() waits for that. It may be called before mvcc_open() has
-	 * returned. May be NULL.
+	 * Told of each revision that no call of the caller's has made: those in which a lease ends, and that of a purge
+	 * which could not be made when it was asked for. Once for each, after new views see it, by the thread that
+	 * made it: one of the store's, or that of mvcc_lease_revoke(), mvcc_upkeep() or mvcc_compact_wait(). All of the
+	 * store may be used but these, mvcc_purge() and mvcc_close(), which waits for it as the next such revision does.
+	 * It may be called before mvcc_open() has returned. May be NULL.
 	 */
 	void (*committed)(void *arg, mvcc_rev_t rev);
 	void *committed_arg;
@@ -201,8 +201,28 @@ MVCC_API void mvcc_rows_release(struct mvcc_rows *rows);
  * item->version is 1, and has ended where the next create_rev differs. Stops when `fn` returns
  * non-zero, and returns that.
  */
-MVCC_API int mvcc_history(struct mvcc *db, struct slice key,
-			  int (*fn)(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev), void *arg);
+typedef int mvcc_history_fn(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev);
+MVCC_API int mvcc_history(struct mvcc *db, struct slice key, mvcc_history_fn *fn, void *arg);
+
+/*
+ * The same from the newest to the oldest, of the records that came before revision `before` (MVCC_REV_LATEST: all).
+ * Each costs a few look-ups, so the newest of very many are soon found: let `fn` stop when it has enough, and go on
+ * another time with the last mod_rev told.
+ */
+MVCC_API int mvcc_history_back(struct mvcc *db, struct slice key, mvcc_rev_t before, mvcc_history_fn *fn,
+			       void *arg);
+
+/*
+ * Walks all keys of start <= key < end (an empty `end`: to the last key) that any revision in [floor, current], or a
+ * pinned one, has, deleted ones, too: each once, in key order. What is current, and what is kept, is as of the opening,
+ * but what is given up meanwhile may be left out. It takes no more memory for more keys, and no more time for
+ * more versions of a key.
+ */
+struct mvcc_keys;
+MVCC_API int mvcc_keys_ever_open(struct mvcc *db, struct slice start, struct slice end,
+				 struct mvcc_keys **out);
+MVCC_API int mvcc_keys_next(struct mvcc_keys *keys, struct slice *key); /* as mvcc_cursor_next() */
+MVCC_API void mvcc_keys_close(struct mvcc_keys *keys);                  /* accepts NULL */
 
 /* Blobs: large values beside the records. Immutable; ids are never used twice while referred to. */
 
@@ -257,8 +277,9 @@ MVCC_API int mvcc_txn_expect_empty(struct mvcc_txn *txn, struct slice start, str
 
 /*
  * Writes. Key, value and list of blobs are copied. `blobs` are the blobs the value refers to, each
- * staged by this transaction, or referred to by a record that the transaction sees, or by one that some other
- * view sees which stays open until the commit has returned.
+ * staged by this transaction, or referred to by a record that the transaction sees, or by one that an open view sees:
+ * of any revision, so that what was there once is put again without copying data. That view must have been
+ * opened before the record was read, and stay open until the transaction is committed.
  * Returns 0, or -EINVAL for a key or value of forbidden length, -ENOMEM, or an engine's error.
  */
 MVCC_API int mvcc_txn_put(struct mvcc_txn *txn, struct slice key, struct slice value,
@@ -350,7 +371,8 @@ enum mvcc_conflict_kind {
 	MVCC_CONFLICT_RANGE,  /* in a range that was walked a key has been changed, has come or gone */
 	MVCC_CONFLICT_EXISTS, /* a key that is to exist does not */
 	MVCC_CONFLICT_EMPTY,  /* in a range that is to be empty there is a key */
-	MVCC_CONFLICT_WRITE, /* a key that was written has been changed (of transactions larger than memory) */
+	/* A key that was written has been changed: of transactions larger than memory, which may forget that they read it. */
+	MVCC_CONFLICT_WRITE,
 };
 
 struct mvcc_conflict {

@@ -93,7 +93,8 @@ struct stager {
 struct mvcc_view {
 	struct mvcc *db;
 	mvcc_rev_t rev;
-	bool holds; /* views_lock; of a transaction: the horizon stays below it even where a pin is */
+	bool holds;     /* views_lock; of a transaction: the horizon stays below it even where a pin is */
+	uint64_t birth; /* the how manieth view it is */
 	LIST_ENTRY(mvcc_view) link; /* views_lock */
 };
 
@@ -168,6 +169,7 @@ struct mvcc {
 	pthread_mutex_t views_lock;
 	LIST_HEAD(, mvcc_view) views; /* views_lock */
 	uint64_t nviews;              /* views_lock */
+	uint64_t view_births;         /* views_lock */
 
 	pthread_mutex_t blob_lock;
 	LIST_HEAD(, stager) stagers; /* blob_lock */
@@ -341,6 +343,22 @@ static inline bool key_within(struct slice key, struct slice start, struct slice
 	return slice_cmp(key, start) >= 0 && (!end.len || slice_cmp(key, end) < 0);
 }
 
+/* Is the iterator on a row? If not: 1 at the end, or why it failed. */
+static inline int iter_at(struct engine_iter *it, bool on_row)
+{
+	int err;
+
+	if (on_row)
+		return 0;
+	err = engine_iter_error(it);
+	return err ? err : 1;
+}
+
+static inline bool key_is_legal(struct slice key)
+{
+	return key.len > 0 && key.len <= MVCC_KEY_MAX;
+}
+
 /* ---- watcher.c ---------------------------------------------------------------------------- */
 
 struct watching *watching_new(struct mvcc *db); /* NULL when out of memory */
@@ -354,8 +372,8 @@ void watching_tell(struct mvcc *db);
 
 /* ---- commit.c ----------------------------------------------------------------------------- */
 
-/* Commits the transaction that makes revision 1, even if it changes nothing. As mvcc_txn_commit(). */
-int txn_commit_first(struct mvcc_txn *txn, const struct mvcc_story *story);
+/* As mvcc_txn_commit(), but even if it changes nothing it makes a revision. */
+int txn_commit_always(struct mvcc_txn *txn, const struct mvcc_story *story, mvcc_rev_t *out_rev);
 
 /*
  * Puts the operations of a commit into a generation's memtable, as revision `rev`. ops_reserve()

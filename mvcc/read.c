@@ -1,5 +1,5 @@
 /*
- * Reading: views, single keys, cursors, the life of a key.
+ * Reading: views, single keys, cursors.
  *
  * A view is a number. What stood at revision R is found by looking, in this order, into the overlay
  * (taken once, as a whole), `latest`, and `hist`. The order is what makes it right without any
@@ -17,7 +17,7 @@
 
 static void view_add_locked(struct mvcc *db, struct mvcc_view *view, mvcc_rev_t rev)
 {
-	*view = (struct mvcc_view){ .db = db, .rev = rev };
+	*view = (struct mvcc_view){ .db = db, .rev = rev, .birth = ++db->view_births };
 	LIST_INSERT_HEAD(&db->views, view, link);
 	db->nviews++;
 }
@@ -80,6 +80,7 @@ void mvcc_view_close(struct mvcc_view *view)
 	db->nviews--;
 	held_back =
 		view->rev < atomic_load(&db->floor) && (view->holds || !keep_is_pinned_locked(db, view->rev));
+	held_back |= view->birth <= atomic_load(&db->keep->held_births);
 	pthread_mutex_unlock(&db->views_lock);
 	free(view);
 	if (held_back)
@@ -302,11 +303,6 @@ int header_at(struct mvcc *db, mvcc_rev_t rev, struct slice key, struct header *
 	return 0;
 }
 
-static bool key_is_legal(struct slice key)
-{
-	return key.len > 0 && key.len <= MVCC_KEY_MAX;
-}
-
 int mvcc_get(struct mvcc_view *view, struct slice key, struct mvcc_item *out)
 {
 	struct found f;
@@ -352,6 +348,7 @@ struct mvcc_cursor {
 	struct mvcc_txn *txn;
 	struct txn_writes *writes;
 	struct txn_range *range;
+	const struct ever *ever; /* not what stood at `rev`, but all keys there ever were */
 	struct gen_set *set;
 	struct buf start, end;
 	struct source *sources;
@@ -361,17 +358,6 @@ struct mvcc_cursor {
 	struct mvcc_item item;
 	struct buf blobs;
 };
-
-/* Is the iterator on a row? If not: 1 at the end, or why it failed. */
-static int moved(struct engine_iter *it, bool on_row)
-{
-	int err;
-
-	if (on_row)
-		return 0;
-	err = engine_iter_error(it);
-	return err ? err : 1;
-}
 
 /*
  * Each settle function goes forward, from the raw position reached, to the next row that the cursor
@@ -384,6 +370,8 @@ static int settle_mem(struct mvcc_cursor *c, struct source *s)
 			return 0;
 		if (s->kind == SRC_WRITES ? write_of(s->node)->what == WRITE_NONE : s->node->rev > c->rev)
 			continue;
+		if (c->ever && s->node->value.len == 0)
+			continue;
 		s->valid = true;
 		s->key = s->node->key;
 		if (s->kind == SRC_WRITES)
@@ -394,16 +382,24 @@ static int settle_mem(struct mvcc_cursor *c, struct source *s)
 	return 0;
 }
 
-static int settle_run(struct source *s, int at)
+/* The run's own end row is none, and where all keys are asked for, a tombstone is none either. */
+static bool run_row_counts(const struct mvcc_cursor *c, const struct source *s, const struct op *op)
 {
-	struct op op;
+	return s->it->key.len != 8 && !(c->ever && (op->flags & OP_DEL));
+}
 
-	while (at == 0 && s->it->key.len == 8) /* the run's own end row */
-		at = moved(s->it, engine_iter_next(s->it));
+static int settle_run(struct mvcc_cursor *c, struct source *s, int at)
+{
+	struct op op = { 0 };
+
+	for (; at == 0; at = iter_at(s->it, engine_iter_next(s->it))) {
+		if (s->it->key.len != 8 && staged_decode(s->it->value, &op))
+			return MVCC_ECORRUPT;
+		if (run_row_counts(c, s, &op))
+			break;
+	}
 	if (at)
 		return at < 0 ? at : 0;
-	if (staged_decode(s->it->value, &op))
-		return MVCC_ECORRUPT;
 	s->valid = true;
 	s->key = slice_of(s->it->key.data + 8, s->it->key.len - 8);
 	s->tombstone = op.flags & OP_DEL;
@@ -418,7 +414,7 @@ static int settle_run(struct source *s, int at)
 
 static int settle_latest(struct mvcc_cursor *c, struct source *s, int at)
 {
-	for (; at == 0; at = moved(s->it, engine_iter_next(s->it))) {
+	for (; at == 0; at = iter_at(s->it, engine_iter_next(s->it))) {
 		if (record_decode(s->it->value, &s->rec))
 			return MVCC_ECORRUPT;
 		if (s->rec.mod > c->rev)
@@ -443,7 +439,7 @@ static int settle_hist(struct mvcc_cursor *c, struct source *s, int at)
 			return err;
 		if (end_rev <= c->rev) {
 			if (steps++ < 4) {
-				at = moved(s->it, engine_iter_next(s->it));
+				at = iter_at(s->it, engine_iter_next(s->it));
 				continue;
 			}
 			steps = 0;
@@ -460,7 +456,33 @@ static int settle_hist(struct mvcc_cursor *c, struct source *s, int at)
 		}
 		if (err)
 			return err;
-		at = moved(s->it, engine_iter_seek(s->it, slice_buf(&s->seek)));
+		at = iter_at(s->it, engine_iter_seek(s->it, slice_buf(&s->seek)));
+	}
+	return at < 0 ? at : 0;
+}
+
+/* Goes on to a row that somebody can see: of each key, that is sought from one revision to the next. */
+static int settle_ever(struct mvcc_cursor *c, struct source *s, int at)
+{
+	while (at == 0) {
+		mvcc_rev_t end_rev, next;
+		int err = hist_key_decode(s->it->key, &s->unescaped, &end_rev);
+
+		if (!err)
+			err = record_decode(s->it->value, &s->rec);
+		if (err)
+			return err;
+		if (ever_sees(c->ever, s->rec.mod, end_rev)) {
+			s->valid = true;
+			s->key = slice_buf(&s->unescaped);
+			return 0;
+		}
+		next = ever_from(c->ever, end_rev);
+		err = next ? hist_key(&s->seek, slice_buf(&s->unescaped), next + 1) :
+			     hist_key_after(&s->seek, slice_buf(&s->unescaped));
+		if (err)
+			return err;
+		at = iter_at(s->it, engine_iter_seek(s->it, slice_buf(&s->seek)));
 	}
 	return at < 0 ? at : 0;
 }
@@ -475,13 +497,21 @@ static int settle(struct mvcc_cursor *c, struct source *s, int at)
 		return settle_mem(c, s);
 	case SRC_OWN_RUN:
 	case SRC_RUN:
-		return settle_run(s, at);
+		return settle_run(c, s, at);
 	case SRC_LATEST:
 		return settle_latest(c, s, at);
 	case SRC_HIST:
 		break;
 	}
-	return settle_hist(c, s, at);
+	return c->ever ? settle_ever(c, s, at) : settle_hist(c, s, at);
+}
+
+/* The first row of the next key in `hist`, however many this one has. */
+static int step_past_key(struct source *s)
+{
+	int err = hist_key_after(&s->seek, s->key);
+
+	return err ? err : iter_at(s->it, engine_iter_seek(s->it, slice_buf(&s->seek)));
 }
 
 static int source_step(struct mvcc_cursor *c, struct source *s)
@@ -494,8 +524,10 @@ static int source_step(struct mvcc_cursor *c, struct source *s)
 		do
 			s->node = memtable_next(s->node);
 		while (s->node && slice_eq(s->node->key, key));
+	} else if (c->ever && s->kind == SRC_HIST) {
+		at = step_past_key(s);
 	} else {
-		at = moved(s->it, engine_iter_next(s->it));
+		at = iter_at(s->it, engine_iter_next(s->it));
 	}
 	return settle(c, s, at);
 }
@@ -541,7 +573,7 @@ static int add_run(struct mvcc_cursor *c, enum source_kind kind, uint64_t run, m
 	if (!err) {
 		struct source *s = &c->sources[c->nsources - 1];
 
-		err = settle(c, s, moved(s->it, engine_iter_seek(s->it, slice_buf(&start))));
+		err = settle(c, s, iter_at(s->it, engine_iter_seek(s->it, slice_buf(&start))));
 	}
 	buf_release(&start);
 	buf_release(&end);
@@ -562,7 +594,7 @@ static int add_hist(struct mvcc_cursor *c)
 	if (!err) {
 		struct source *s = &c->sources[c->nsources - 1];
 
-		err = settle(c, s, moved(s->it, engine_iter_seek(s->it, slice_buf(&start))));
+		err = settle(c, s, iter_at(s->it, engine_iter_seek(s->it, slice_buf(&start))));
 	}
 	buf_release(&start);
 	buf_release(&end);
@@ -603,23 +635,24 @@ static int add_sources(struct mvcc_cursor *c)
 	if (!err) {
 		struct source *s = &c->sources[c->nsources - 1];
 
-		err = settle(c, s, moved(s->it, engine_iter_seek(s->it, slice_buf(&c->start))));
+		err = settle(c, s, iter_at(s->it, engine_iter_seek(s->it, slice_buf(&c->start))));
 	}
 	/* `hist` is looked into only if `latest`, as just opened, can lack something of the revision. */
-	if (!err && atomic_load(&c->db->applying) > c->rev)
+	if (!err && (c->ever || atomic_load(&c->db->applying) > c->rev))
 		err = add_hist(c);
 	return err;
 }
 
-int cursor_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_txn *txn, struct txn_range *range,
-		struct slice start, struct slice end, struct mvcc_cursor **out)
+static int open_cursor(struct mvcc_cursor how, struct slice start, struct slice end, struct mvcc_cursor **out)
 {
-	struct mvcc_cursor *c = calloc(1, sizeof(*c));
+	struct mvcc_cursor *c = malloc(sizeof(*c));
+	struct mvcc_txn *txn = how.txn;
+	struct mvcc *db = how.db;
 	int err;
 
 	if (!c)
 		return -ENOMEM;
-	*c = (struct mvcc_cursor){ .db = db, .rev = rev, .txn = txn, .range = range };
+	*c = how;
 	gate_enter(&db->gate);
 	c->writes = txn ? txn->writes : NULL;
 	if (c->writes)
@@ -639,6 +672,20 @@ int cursor_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_txn *txn, struct tx
 	}
 	*out = c;
 	return 0;
+}
+
+int cursor_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_txn *txn, struct txn_range *range,
+		struct slice start, struct slice end, struct mvcc_cursor **out)
+{
+	return open_cursor((struct mvcc_cursor){ .db = db, .rev = rev, .txn = txn, .range = range }, start,
+			   end, out);
+}
+
+int cursor_open_ever(struct mvcc *db, const struct ever *ever, struct slice start, struct slice end,
+		     struct mvcc_cursor **out)
+{
+	return open_cursor((struct mvcc_cursor){ .db = db, .rev = ever->current, .ever = ever }, start, end,
+			   out);
 }
 
 int mvcc_cursor_open(struct mvcc_view *view, struct slice start, struct slice end, struct mvcc_cursor **out)
@@ -712,7 +759,7 @@ static int load(struct mvcc_cursor *c, struct source *s)
 	} else if (s->tombstone) {
 		return 0;
 	}
-	err = item_lend(&c->item, &s->rec, &c->blobs);
+	err = c->ever ? 0 : item_lend(&c->item, &s->rec, &c->blobs);
 	return err ? err : 1;
 }
 
@@ -746,197 +793,4 @@ int mvcc_cursor_next(struct mvcc_cursor *c, struct slice *key, const struct mvcc
 	}
 	assert(c->err < 0);
 	return c->err;
-}
-
-/* ---- the life of a key -------------------------------------------------------------------- */
-
-/* A version of the key that the overlay holds. */
-struct version {
-	mvcc_rev_t rev;
-	bool tombstone;
-	struct record rec;
-	struct engine_pin pin; /* what a run's record is lent by */
-};
-
-struct life {
-	struct mvcc *db;
-	struct slice key;
-	mvcc_rev_t current, floor;
-	struct revs pinned;
-	int (*fn)(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev);
-	void *arg;
-	struct version *versions; /* of the overlay, newest first */
-	size_t n, cap;
-	mvcc_rev_t told; /* mod of the newest record told of */
-};
-
-static int life_add(struct life *l, struct version v)
-{
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 8;
-		struct version *grown = realloc(l->versions, cap * sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		l->versions = grown;
-		l->cap = cap;
-	}
-	l->versions[l->n++] = v;
-	return 0;
-}
-
-static int life_add_run(struct life *l, struct generation *gen)
-{
-	struct version v = { .rev = gen->last_rev };
-	struct op op;
-	int err = stage_get(l->db, gen->run, l->key, &v.pin, &op);
-
-	if (err)
-		return err == -ENOENT ? 0 : err;
-	v.tombstone = op.flags & OP_DEL;
-	if (!v.tombstone)
-		err = record_decode(op.record, &v.rec);
-	if (!err) {
-		record_resolve(&v.rec, v.rev);
-		err = life_add(l, v);
-	}
-	if (err)
-		engine_pin_release(l->db->engine, &v.pin);
-	return err;
-}
-
-static int life_of_overlay(struct life *l, struct gen_set *set)
-{
-	int err = 0;
-
-	for (unsigned i = 0; !err && i < set->n; i++) {
-		struct generation *gen = set->gens[i];
-		struct mem_node *node = memtable_find(&gen->mt, l->key, l->current);
-
-		for (; !err && node && slice_eq(node->key, l->key); node = memtable_next(node)) {
-			struct version v = { .rev = node->rev, .tombstone = node->value.len == 0 };
-
-			if (!v.tombstone)
-				err = record_decode(node->value, &v.rec);
-			if (!err)
-				err = life_add(l, v);
-		}
-		if (err || !gen->run || gen->last_rev > l->current)
-			continue;
-		err = life_add_run(l, gen);
-		if (atomic_load(&gen->moving))
-			break;
-	}
-	return err;
-}
-
-static int life_tell(struct life *l, const struct record *rec, mvcc_rev_t end_rev)
-{
-	struct mvcc_item item = { 0 };
-	int err;
-
-	l->told = rec->mod;
-	if (end_rev > l->current)
-		end_rev = 0; /* what came after the revision asked about has not happened */
-	if (end_rev && end_rev <= l->floor && !revs_newest_in(&l->pinned, rec->mod, end_rev))
-		return 0; /* not dropped yet */
-	err = item_fill(&item, rec);
-	if (!err)
-		err = l->fn(l->arg, &item, end_rev);
-	mvcc_item_release(&item);
-	return err;
-}
-
-/* The rows of `hist` whose records are older than `below`. */
-static int life_of_hist(struct life *l, mvcc_rev_t below)
-{
-	struct buf start = { 0 }, end = { 0 }, key = { 0 };
-	struct engine_iter *it = NULL;
-	mvcc_rev_t oldest = l->pinned.n && l->pinned.v[0] < l->floor ? l->pinned.v[0] : l->floor;
-	int at, err = hist_key(&start, l->key, oldest + 1);
-
-	if (!err)
-		err = hist_key_after(&end, l->key);
-	if (!err)
-		err = engine_iter_new(l->db->engine, FAM_HIST, slice_buf(&start), slice_buf(&end), &it);
-	if (err)
-		goto out;
-	for (at = moved(it, engine_iter_seek(it, slice_buf(&start))); at == 0;
-	     at = moved(it, engine_iter_next(it))) {
-		mvcc_rev_t end_rev;
-		struct record rec;
-
-		err = hist_key_decode(it->key, &key, &end_rev);
-		if (!err)
-			err = record_decode(it->value, &rec);
-		if (err || rec.mod >= below)
-			break;
-		err = life_tell(l, &rec, end_rev);
-		if (err)
-			break;
-	}
-	if (!err && at < 0)
-		err = at;
-out:
-	engine_iter_free(it);
-	buf_release(&start);
-	buf_release(&end);
-	buf_release(&key);
-	return err;
-}
-
-static int life_of_engine(struct life *l, mvcc_rev_t below)
-{
-	struct engine_pin pin = { 0 };
-	struct record rec = { 0 };
-	int err = engine_get(l->db->engine, FAM_LATEST, l->key, &pin);
-	bool alive = !err;
-
-	if (!err)
-		err = record_decode(pin.value, &rec);
-	if (err == -ENOENT)
-		err = 0;
-	if (!err)
-		err = life_of_hist(l, below);
-	if (!err && alive && rec.mod < below && rec.mod > l->told)
-		err = life_tell(l, &rec, below);
-	engine_pin_release(l->db->engine, &pin);
-	return err;
-}
-
-int mvcc_history(struct mvcc *db, struct slice key,
-		 int (*fn)(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev), void *arg)
-{
-	struct life l = { .db = db, .key = key, .fn = fn, .arg = arg };
-	struct mvcc_view *hold = NULL;
-	struct gen_set *set;
-	int err;
-
-	if (!key_is_legal(key))
-		return 0;
-	err = view_open_floor(db, &hold);
-	if (!err)
-		err = keep_pinned_copy(db, &l.pinned);
-	if (err) {
-		mvcc_view_close(hold);
-		return err;
-	}
-	l.current = atomic_load(&db->current);
-	l.floor = hold->rev;
-	gate_enter(&db->gate);
-	set = overlay_ref(&db->overlay);
-	err = life_of_overlay(&l, set);
-	if (!err)
-		err = life_of_engine(&l, l.n ? l.versions[l.n - 1].rev : l.current + 1);
-	for (size_t i = l.n; !err && i-- > 0;)
-		if (!l.versions[i].tombstone)
-			err = life_tell(&l, &l.versions[i].rec, i ? l.versions[i - 1].rev : 0);
-	for (size_t i = 0; i < l.n; i++)
-		engine_pin_release(db->engine, &l.versions[i].pin);
-	gen_set_unref(set);
-	gate_leave(&db->gate);
-	mvcc_view_close(hold);
-	free(l.versions);
-	free(l.pinned.v);
-	return err;
 }

@@ -432,6 +432,47 @@ int meta_key_name(struct buf *out, const char *prefix, struct slice name)
 	return err ? err : buf_put_slice(out, name);
 }
 
+int purge_encode(struct buf *out, const struct purge_row *row)
+{
+	int err;
+
+	buf_clear(out);
+	err = buf_put_varint(out, row->rev);
+	if (!err)
+		err = buf_put_u8(out, row->done);
+	if (!err)
+		err = buf_put_bytes(out, row->story);
+	return err ? err : buf_put_slice(out, row->ranges);
+}
+
+bool purge_range_take(struct slice *ranges, struct slice *start, struct slice *end)
+{
+	return ranges->len && take_bytes(ranges, start) && take_bytes(ranges, end);
+}
+
+int purge_decode(struct slice in, struct purge_row *out)
+{
+	struct purge_row row;
+	struct story_raw story;
+	struct slice text, rest, start, end;
+	uint8_t done;
+
+	if (!take_varint(&in, &row.rev) || row.rev >= REV_LIMIT || !take_u8(&in, &done) ||
+	    done > (row.rev > 0) || !take_bytes(&in, &row.story) || in.len == 0)
+		return MVCC_ECORRUPT;
+	text = row.story;
+	if (!story_take(&text, &story) || text.len)
+		return MVCC_ECORRUPT;
+	row.done = done;
+	row.ranges = rest = in;
+	while (rest.len)
+		if (!purge_range_take(&rest, &start, &end) || !start.len ||
+		    (end.len && slice_cmp(start, end) >= 0))
+			return MVCC_ECORRUPT;
+	*out = row;
+	return 0;
+}
+
 int policy_encode(struct buf *out, const struct mvcc_policy *policy)
 {
 	const uint64_t fields[] = {
@@ -506,6 +547,8 @@ int moving_decode(struct slice in, struct applied *after, struct slice *payload)
 	return applied_decode(head, after);
 }
 
+enum { ENDED_PURGED = 2 }; /* the first byte of a row's key; 0: of the floor, 1: of a pin */
+
 int ended_key_start(struct buf *out, mvcc_rev_t at, mvcc_rev_t end_rev)
 {
 	int err;
@@ -524,13 +567,31 @@ int ended_key(struct buf *out, mvcc_rev_t at, mvcc_rev_t end_rev, struct slice k
 	return err ? err : buf_put_slice(out, key);
 }
 
+int ended_key_purged(struct buf *out, mvcc_rev_t rev, mvcc_rev_t end_rev, struct slice key)
+{
+	int err;
+
+	buf_clear(out);
+	err = buf_put_u8(out, ENDED_PURGED);
+	if (!err)
+		err = buf_put_be64(out, rev);
+	if (!err)
+		err = buf_put_be64(out, end_rev);
+	return err ? err : buf_put_slice(out, key);
+}
+
+bool ended_is_purged(struct slice in)
+{
+	return in.len && in.data[0] == ENDED_PURGED;
+}
+
 int ended_key_decode(struct slice in, mvcc_rev_t *end_rev, struct slice *key)
 {
 	mvcc_rev_t at = ENDED_NEW;
 	uint8_t kind;
 
-	if (!take_u8(&in, &kind) || kind > 1 ||
-	    (kind == 1 && (!take_be64(&in, &at) || at == ENDED_NEW || at >= REV_LIMIT)) ||
+	if (!take_u8(&in, &kind) || kind > ENDED_PURGED ||
+	    (kind != 0 && (!take_be64(&in, &at) || at == ENDED_NEW || at >= REV_LIMIT)) ||
 	    !take_be64(&in, end_rev) || *end_rev >= REV_LIMIT || in.len == 0)
 		return MVCC_ECORRUPT;
 	*key = in;

@@ -111,6 +111,9 @@ int ended_key(struct buf *out, mvcc_rev_t at, mvcc_rev_t end_rev, struct slice k
 int ended_key_start(struct buf *out, mvcc_rev_t at,
 		    mvcc_rev_t end_rev); /* before all that end there or later */
 int ended_key_decode(struct slice in, mvcc_rev_t *end_rev, struct slice *key); /* or MVCC_ECORRUPT */
+int ended_key_purged(struct buf *out, mvcc_rev_t rev, mvcc_rev_t end_rev,
+		     struct slice key); /* by that purge */
+bool ended_is_purged(struct slice in);
 int ended_encode(struct buf *out, mvcc_rev_t mod, struct slice blobs);   /* blobs: as a record lists them */
 int ended_decode(struct slice in, mvcc_rev_t *mod, struct slice *blobs); /* or MVCC_ECORRUPT */
 /*
@@ -151,6 +154,18 @@ int attached_key_decode(struct slice in, mvcc_lease_t *id, struct slice *key); /
 #define META_COMPACTED "compacted"
 #define META_PIN "pin/"           /* ++ name */
 #define META_UNPINNED "unpinned/" /* ++ BE64(rev) */
+#define META_PURGE "purge/"       /* ++ BE64(id) */
+
+/* A purge: its revision, 0 while that is not made; the ranges are for purge_range_take(). */
+struct purge_row {
+	mvcc_rev_t rev;
+	bool done;
+	struct slice story, ranges; /* encoded */
+};
+
+int purge_encode(struct buf *out, const struct purge_row *row); /* replaces */
+int purge_decode(struct slice in, struct purge_row *out);       /* 0 or MVCC_ECORRUPT */
+bool purge_range_take(struct slice *ranges, struct slice *start, struct slice *end);
 
 int pin_encode(struct buf *out, const struct mvcc_pin *pin);              /* replaces */
 int pin_decode(struct slice name, struct slice in, struct mvcc_pin *out); /* or MVCC_ECORRUPT */

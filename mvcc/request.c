@@ -20,11 +20,6 @@
 
 /* ---- is it a request? --------------------------------------------------------------------- */
 
-static bool key_is_legal(struct slice key)
-{
-	return key.len > 0 && key.len <= MVCC_KEY_MAX;
-}
-
 static int check_compare(const struct mvcc_compare *c)
 {
 	if ((unsigned)c->target > MVCC_LEASE || (unsigned)c->relation > MVCC_GREATER)

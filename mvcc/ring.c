@@ -13,6 +13,7 @@
 
 #define HEADER_BYTES ((size_t)4096)
 #define RING_FORMAT 1
+#define WIPE_BYTES ((size_t)256 << 10)
 #define RECORD_HEAD 24 /* check 8, len 4, type 4, seq 8 */
 
 static const uint8_t magic[8] = { 'm', 'v', 'c', 'c', 'r', 'i', 'n', 'g' };
@@ -187,6 +188,27 @@ size_t ring_copy(const struct ring *r, uint64_t pos, size_t max, uint8_t *out)
 	assert(pos >= atomic_load(&r->tail) && left <= r->size);
 	memcpy(out, place(r, pos), len);
 	return len;
+}
+
+bool ring_wipe(struct ring *r, uint64_t *pos, uint64_t *end)
+{
+	size_t len;
+
+	if (*end == 0)
+		*end = atomic_load(&r->tail) + r->size;
+	if (*pos < r->head.pos)
+		*pos = r->head.pos; /* written over, or first */
+	if (*pos >= *end)
+		return false;
+	len = *end - *pos < WIPE_BYTES ? (size_t)(*end - *pos) : WIPE_BYTES;
+	memset(place(r, *pos), 0, len);
+	*pos += len;
+	return *pos < *end;
+}
+
+int ring_sync(struct ring *r)
+{
+	return msync(r->map, HEADER_BYTES + r->size, MS_SYNC) ? -errno : 0;
 }
 
 bool ring_take(struct slice *bytes, uint64_t *seq, uint32_t *type, struct slice *payload)

@@ -78,6 +78,13 @@ bool ring_next(const struct ring *r, struct ring_at *at, uint32_t *type, struct 
 size_t ring_copy(const struct ring *r, uint64_t pos, size_t max, uint8_t *out);
 
 /*
+ * Zeros some of what neither belongs to a record behind the tail nor is part of one to come: all that was there when
+ * it was first called, with both numbers 0, is gone once it says false. Callers hold the writer's lock each time.
+ */
+bool ring_wipe(struct ring *r, uint64_t *pos, uint64_t *end);
+int ring_sync(struct ring *r); /* the file is on disk; 0 or a negative errno */
+
+/*
  * Takes a record off the front of bytes so copied, from memory that was never written to disk and back:
  * its checksum is not looked at. False when it is not whole yet.
  */

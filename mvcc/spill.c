@@ -24,9 +24,24 @@ static struct bloom *bloom_new(size_t nkeys)
 	while (nbits < 8 * nkeys)
 		nbits *= 2;
 	bloom = calloc(1, sizeof(*bloom) + nbits / 8);
-	if (bloom)
+	if (bloom) {
+		bloom->nkeys = bloom->room = nkeys;
 		bloom->nbits = nbits;
+	}
 	return bloom;
+}
+
+/*
+ * The filter that a spill's keys go to: the newest, if it has room and no savepoint needs it as it is, or a new one.
+ * Each is made for twice as many keys as the one before, so that a run of any size has few to look into.
+ */
+static struct bloom *bloom_for(struct mvcc_txn *txn, size_t nkeys)
+{
+	struct bloom *newest = txn->savepoints ? NULL : txn->blooms;
+
+	if (newest && newest->room >= nkeys)
+		return newest;
+	return bloom_new(newest && nkeys < 2 * newest->nkeys ? 2 * newest->nkeys : nkeys);
 }
 
 /* The four bits of a key: the hash, then steps of its upper half. */
@@ -371,6 +386,7 @@ static int spill_into(struct mvcc_txn *txn, bool last, struct txn_writes *next, 
 	for (struct mem_node *node = memtable_first(&txn->writes->mt); !err && node;
 	     node = memtable_next(node)) {
 		struct txn_write *w = write_of(node);
+		struct txn_read *read;
 
 		if (last)
 			err = fold_into_run(txn, node->key, w);
@@ -382,6 +398,9 @@ static int spill_into(struct mvcc_txn *txn, bool last, struct txn_writes *next, 
 		}
 		err = spill_write(txn, node->key, w, batch);
 		bloom_add(bloom, node->key);
+		read = txn_read_find(txn, node->key);
+		if (read)
+			read->spilled = true;
 		if (!err && engine_batch_bytes(batch) > CHUNK_BYTES_MAX)
 			err = write_and_clear(txn, batch);
 	}
@@ -402,7 +421,8 @@ int txn_spill(struct mvcc_txn *txn, bool last)
 {
 	struct mvcc *db = txn->db;
 	struct txn_writes *next = txn_writes_new();
-	struct bloom *bloom = bloom_new(atomic_load(&txn->writes->mt.count));
+	size_t nkeys = atomic_load(&txn->writes->mt.count);
+	struct bloom *bloom = bloom_for(txn, nkeys);
 	struct engine_batch *batch;
 	int err = -ENOMEM;
 
@@ -416,16 +436,21 @@ int txn_spill(struct mvcc_txn *txn, bool last)
 	gate_leave(&db->gate);
 	if (err) {
 		txn->miscounted = true;
-		free(bloom);
+		if (bloom != txn->blooms)
+			free(bloom);
 		txn_writes_unref(next);
 		return err;
 	}
 	txn->miscounted &= !last;
-	bloom->next = txn->blooms;
-	txn->blooms = bloom;
+	bloom->room -= nkeys;
+	if (bloom != txn->blooms) {
+		bloom->next = txn->blooms;
+		txn->blooms = bloom;
+	}
 	savepoints_spilled(txn);
 	txn_writes_unref(txn->writes);
 	txn->writes = next;
+	txn_reads_trim(txn);
 	return 0;
 }
 

@@ -792,6 +792,8 @@ static int load_rows(struct mvcc *db, const struct mvcc_options *opt)
 	if (!err)
 		err = keep_load(db);
 	if (!err)
+		err = purges_load(db);
+	if (!err)
 		err = intents_load(db);
 	if (!err)
 		err = counters_load(db);
@@ -834,7 +836,7 @@ static int make_first_revision(struct mvcc *db, const struct mvcc_options *opt)
 		mvcc_txn_abort(txn);
 		return err;
 	}
-	err = txn_commit_first(txn, &story);
+	err = txn_commit_always(txn, &story, NULL);
 	if (!err)
 		err = mvcc_sync(db, MVCC_REV_LATEST);
 	if (!err) {

@@ -151,6 +151,49 @@ static struct txn_read *note_read(struct mvcc_txn *txn, struct slice key, struct
 	return read;
 }
 
+/* Copies an entry of the table of reads into another table. */
+static int keep_read(struct memtable *to, struct slice key, const struct txn_read *read,
+		     struct txn_read **guards)
+{
+	struct txn_read *copy = memtable_alloc(to, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	*copy = *read;
+	if (copy->must_exist) {
+		copy->next_guard = *guards;
+		*guards = copy;
+	}
+	return memtable_insert(to, key, 0, as_value(copy, sizeof(*copy)), 0) ? 0 : -ENOMEM;
+}
+
+void txn_reads_trim(struct mvcc_txn *txn)
+{
+	size_t bytes = txn->reads.head ? atomic_load(&txn->reads.bytes) : 0;
+	struct txn_read *guards = NULL;
+	struct memtable kept = { 0 };
+	int err;
+
+	/* Rolling back takes rows out of the run, but what was read is validated all the same. */
+	if (txn->savepoints || bytes < 2 * txn->db->spill_bytes || bytes < 2 * txn->reads_trimmed)
+		return;
+	err = memtable_init(&kept);
+	for (struct mem_node *node = memtable_first(&txn->reads); !err && node; node = memtable_next(node)) {
+		const struct txn_read *read = read_of(node);
+
+		if (read->must_exist || (read->validate && !read->spilled))
+			err = keep_read(&kept, node->key, read, &guards);
+	}
+	if (err) {
+		memtable_release(&kept); /* then it is remembered on */
+		return;
+	}
+	memtable_release(&txn->reads);
+	txn->reads = kept;
+	txn->guards = guards;
+	txn->reads_trimmed = atomic_load(&kept.bytes);
+}
+
 struct txn_write *txn_write_find(struct mvcc_txn *txn, struct slice key)
 {
 	struct mem_node *node = memtable_find(&txn->writes->mt, key, 0);
@@ -283,11 +326,6 @@ static int get_base(struct mvcc_txn *txn, struct slice key, struct header *heade
 		err = item_fill(out, &f.rec);
 	found_release(&f);
 	return err;
-}
-
-static bool key_is_legal(struct slice key)
-{
-	return key.len > 0 && key.len <= MVCC_KEY_MAX;
 }
 
 static int txn_read(struct mvcc_txn *txn, struct slice key, bool validate, struct mvcc_item *out)
@@ -503,7 +541,7 @@ int mvcc_txn_expect_empty(struct mvcc_txn *txn, struct slice start, struct slice
 	if (err)
 		return err;
 	range->guard = true;
-	range->whole = true;
+	txn_range_finish(range);
 	return note_own_in(txn, range);
 }
 

@@ -11,6 +11,7 @@
 struct txn_read {
 	bool validate;        /* commit fails if it changed */
 	bool must_exist;      /* commit fails if it is absent then */
+	bool spilled;         /* the run has the key, and is validated: it need not be remembered here */
 	struct header first;  /* at the first base */
 	struct header header; /* at the base */
 	bool exists_now;      /* for must_exist: as far as validation has come */
@@ -98,10 +99,11 @@ struct txn_broken {
 	struct buf key;
 };
 
-/* Which keys a spill put into the run: no false "no". */
+/* Which keys spills put into the run: no false "no". */
 struct bloom {
 	struct bloom *next;
-	size_t nbits; /* a power of two */
+	size_t nkeys, room; /* how many it is made for, and may still take */
+	size_t nbits;       /* a power of two */
 	uint64_t bits[];
 };
 
@@ -110,6 +112,7 @@ struct mvcc_txn {
 	struct mvcc_view *view;       /* at the base */
 	struct mvcc_view *first_view; /* at the first base, once it moved: what was seen there must stay */
 	struct memtable reads;        /* a node's value points to its txn_read; made with the first */
+	size_t reads_trimmed;         /* its bytes when it was last rid of what need not be remembered */
 	struct txn_read *guards;
 	struct txn_writes *writes;
 	struct txn_range *ranges;
@@ -128,7 +131,7 @@ struct mvcc_txn {
 	uint64_t *settled;
 	size_t nsettled;
 	struct txn_broken *broken;          /* newest first */
-	bool first;                         /* makes revision 1, even when empty */
+	bool always;                        /* makes a revision, even when it changes nothing */
 	bool moved_on;                      /* others had committed since the base when it was judged last */
 	int err;                            /* a failed spill: the transaction can only be aborted */
 	struct buf story, rec, value, list; /* scratch of commit */
@@ -154,6 +157,11 @@ static inline struct txn_read *read_of(const struct mem_node *node)
  */
 int cursor_open(struct mvcc *db, mvcc_rev_t rev, struct mvcc_txn *txn, struct txn_range *range,
 		struct slice start, struct slice end, struct mvcc_cursor **out);
+
+/* A cursor over all keys that `ever`, which outlives it, sees; its items say nothing. */
+struct ever;
+int cursor_open_ever(struct mvcc *db, const struct ever *ever, struct slice start, struct slice end,
+		     struct mvcc_cursor **out);
 
 /* ---- txn.c -------------------------------------------------------------------------------- */
 
@@ -195,6 +203,9 @@ int txn_fold_updates(struct mvcc_txn *txn, struct txn_write *w);
 
 /* Encodes a list of blobs anew, into `out`: those that this transaction staged are marked, and counted. */
 int txn_blobs_tell(struct mvcc_txn *txn, struct slice blobs, uint64_t nblobs, struct buf *out);
+
+/* Forgets reads that the run validates as well, if they have become many. */
+void txn_reads_trim(struct mvcc_txn *txn);
 
 void txn_range_free(struct txn_range *range);
 

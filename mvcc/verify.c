@@ -48,6 +48,7 @@ struct verify {
 	mvcc_rev_t floor, compacted;
 	mvcc_blob_t blob_low;
 	struct revs pinned;   /* of pins */
+	struct buf purges;    /* varint rev, bytes ranges: of each */
 	struct revs unpinned; /* of pins that are gone, where rows of `ended` may still wait */
 	bool has_store, has_applied, has_floor;
 
@@ -238,6 +239,29 @@ static int check_policy(struct verify *v, struct slice key, struct slice rest, s
 	return 0;
 }
 
+static int check_purge(struct verify *v, struct slice key, struct slice id, struct slice value)
+{
+	struct purge_row row;
+	int err;
+
+	if (id.len != 8 || purge_decode(value, &row))
+		return problem(v, "meta: a purge does not decode", key, 0, 0);
+	err = buf_put_varint(&v->purges, row.rev);
+	return err ? err : buf_put_bytes(&v->purges, row.ranges);
+}
+
+/* Was a record of the key, of a revision below `rev`, purged by that or later? */
+static bool is_purged(const struct verify *v, struct slice key, mvcc_rev_t rev)
+{
+	struct slice rest = slice_buf(&v->purges), ranges;
+	mvcc_rev_t at;
+
+	while (take_varint(&rest, &at) && take_bytes(&rest, &ranges))
+		if (rev <= at && purge_has(ranges, key))
+			return true;
+	return false;
+}
+
 static int check_anything(struct verify *v, struct slice key, struct slice rest, struct slice value)
 {
 	(void)v;
@@ -300,6 +324,7 @@ static int check_meta_row(struct verify *v, struct slice key, struct slice value
 		{ META_UNPINNED, check_unpinned },
 		{ META_COMPACTED, check_compacted },
 		{ META_POLICY, check_policy },
+		{ META_PURGE, check_purge },
 	};
 
 	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
@@ -467,7 +492,10 @@ static int check_put(struct verify *v, const struct mvcc_change *change)
 	if (err || v->unreadable[FAM_LATEST] || v->unreadable[FAM_HIST])
 		return err;
 	if (!found || rec.mod != v->log_rev)
-		return problem(v, "log: tells of a record that is not there", change->key, v->log_rev, 0);
+		return is_purged(v, change->key, v->log_rev + 1) ?
+			       0 :
+			       problem(v, "log: tells of a record that is not there", change->key, v->log_rev,
+				       0);
 	v->told++;
 	if (change->prev_rev == 0 && rec.create != rec.mod)
 		return problem(v, "log: tells of a first version where there is a later one", change->key,
@@ -489,8 +517,10 @@ static int check_replaced(struct verify *v, const struct mvcc_change *change)
 	if (err || v->unreadable[FAM_HIST])
 		return err;
 	if (!found || end != v->log_rev || rec.mod != change->prev_rev)
-		return problem(v, "log: tells of the end of a record that is not there", change->key,
-			       v->log_rev, 0);
+		return is_purged(v, change->key, v->log_rev) ?
+			       0 :
+			       problem(v, "log: tells of the end of a record that is not there", change->key,
+				       v->log_rev, 0);
 	return 0;
 }
 
@@ -674,9 +704,12 @@ static int check_ended_row(struct verify *v, struct slice row, struct slice valu
 		return problem(v, "ended: the row does not decode", row, 0, 0);
 	if (row.data[0])
 		at = get_be64(row.data + 1);
+	if (ended_is_purged(row))
+		at = at >= end ? mod : end; /* the purge has ended all it took */
 	if (mod >= end || end > v->applied.rev || (at != ENDED_NEW && (at < mod || at >= end)))
 		return problem(v, "ended: the row does not decode", row, 0, 0);
-	if (!is_needed(v, mod, end) || v->unreadable[FAM_HIST] || v->unreadable[FAM_META])
+	if (ended_is_purged(row) || !is_needed(v, mod, end) || v->unreadable[FAM_HIST] ||
+	    v->unreadable[FAM_META])
 		return 0;
 	err = look_up_hist(v, key, end, &rec, &hist_end, &found);
 	if (err || v->unreadable[FAM_HIST])
@@ -1045,6 +1078,7 @@ int verify_rows(struct mvcc *db, size_t blobs_at_once,
 	buf_release(&v.key);
 	buf_release(&v.hist_key);
 	buf_release(&v.before_key);
+	buf_release(&v.purges);
 	free(v.pinned.v);
 	free(v.unpinned.v);
 	free(v.blobs);

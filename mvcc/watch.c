@@ -7,6 +7,7 @@
  * A revision from a note shows what the note has. One from the log is read part by part, and its records from
  * the store as of that revision, so one of a million changes takes no more memory than one of its parts.
  */
+#include "mvcc/keep_int.h"
 #include "mvcc/watch_int.h"
 
 #include <errno.h>
@@ -530,7 +531,7 @@ static int item_read(struct mvcc_watch *w, mvcc_rev_t rev, mvcc_rev_t mod, struc
 		found_release(&f);
 	}
 	mvcc_view_close(view);
-	return err == -ENOENT ? MVCC_ECORRUPT : err;
+	return err == -ENOENT && !purge_covers(w->db, key, mod) ? MVCC_ECORRUPT : err;
 }
 
 /* A record that is in the note at hand. */
@@ -547,7 +548,7 @@ static int item_of_note(struct mvcc_watch *w, struct slice record)
 	return 0;
 }
 
-/* Fills the event of a change. `record` is NULL when it is to be read. */
+/* Fills the event of a change. `record` is NULL when it is to be read. 1, 0 if it was purged, or a code. */
 static int event_fill(struct mvcc_watch *w, const struct mvcc_change *change, const struct slice *record,
 		      struct mvcc_event *event)
 {
@@ -557,17 +558,22 @@ static int event_fill(struct mvcc_watch *w, const struct mvcc_change *change, co
 
 	mvcc_item_release(&w->item);
 	mvcc_item_release(&w->prev);
+	if (purge_covers(w->db, change->key, w->rev))
+		return 0;
 	if (!change->deleted) {
 		err = record ? item_of_note(w, *record) :
 			       item_read(w, w->rev, w->rev, change->key, &w->ended, &w->item);
 		filled.item = &w->item;
 	}
+	if (err == -ENOENT)
+		return 0;
 	if (err == MVCC_ECOMPACTED)
 		return lose(w);
 	if (!err && change->prev_rev && (w->flags & MVCC_WATCH_PREV)) {
 		err = item_read(w, w->rev - 1, change->prev_rev, change->key, &prev_ended, &w->prev);
 		filled.prev = err ? NULL : &w->prev;
-		if (err == MVCC_ECOMPACTED) /* the change is still to be had, what was before is not */
+		if (err == MVCC_ECOMPACTED ||
+		    err == -ENOENT) /* the change is still to be had, what was before is not */
 			err = 0;
 	}
 	if (err)

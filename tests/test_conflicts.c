@@ -423,7 +423,9 @@ static bool check_told(const struct model *m, struct mvcc_txn *txn)
 	CU_ASSERT_EQUAL(mvcc_txn_conflicts(txn, note_bit, told), 0);
 	for (unsigned kind = 0; kind < 5; kind++)
 		for (unsigned i = 0; i < KEYS; i++) {
-			CU_ASSERT_EQUAL(told[kind][i], expected[kind][i]);
+			/* That a written key was read may be forgotten. */
+			if (kind != MVCC_CONFLICT_READ || !m->spilled[i])
+				CU_ASSERT_EQUAL(told[kind][i], expected[kind][i]);
 			any |= expected[kind][i];
 		}
 	return any;

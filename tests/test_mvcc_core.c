@@ -192,6 +192,36 @@ static void test_keys_have_the_bytes_of_the_example(void)
 	buf_release(&back);
 }
 
+static void test_the_row_of_a_purge_has_its_bytes(void)
+{
+	struct buf out = { 0 }, ranges = { 0 }, told = { 0 };
+	struct purge_row row = { 0 };
+	struct slice start, end;
+
+	CU_ASSERT_EQUAL(meta_key_id(&out, META_PURGE, 2), 0);
+	ASSERT_BYTES(&out, 'p', 'u', 'r', 'g', 'e', '/', 0, 0, 0, 0, 0, 0, 0, 2);
+	CU_ASSERT_EQUAL(story_encode(&told, NULL), 0);
+	CU_ASSERT_EQUAL(buf_put_bytes(&ranges, slice_of("k", 1)), 0);
+	CU_ASSERT_EQUAL(buf_put_bytes(&ranges, slice_of("k\0", 2)), 0);
+	row = (struct purge_row){ 300, true, slice_buf(&told), slice_buf(&ranges) };
+	CU_ASSERT_EQUAL(purge_encode(&out, &row), 0);
+	ASSERT_BYTES(&out, 0xac, 0x02, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 'k', 2, 'k', 0);
+	row = (struct purge_row){ 0 };
+	CU_ASSERT_EQUAL(purge_decode(slice_buf(&out), &row), 0);
+	CU_ASSERT(row.rev == 300 && row.done && slice_eq(row.story, slice_buf(&told)));
+	CU_ASSERT_TRUE(purge_range_take(&row.ranges, &start, &end));
+	CU_ASSERT(slice_eq(start, slice_of("k", 1)) && slice_eq(end, slice_of("k\0", 2)));
+	CU_ASSERT_FALSE(purge_range_take(&row.ranges, &start, &end));
+	CU_ASSERT_EQUAL(purge_decode(slice_of(out.data, out.len - 5), &row), MVCC_ECORRUPT); /* no range */
+	out.data[2] = 2;
+	CU_ASSERT_EQUAL(purge_decode(slice_buf(&out), &row), MVCC_ECORRUPT);
+	CU_ASSERT_EQUAL(ended_key_purged(&out, 5, 4, slice_of("k", 1)), 0);
+	ASSERT_BYTES(&out, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 4, 'k');
+	buf_release(&out);
+	buf_release(&ranges);
+	buf_release(&told);
+}
+
 static void test_rows_of_ended_have_the_bytes_of_the_example(void)
 {
 	struct slice key = slice_of(awkward, sizeof(awkward)), got_key, got_blobs;
@@ -991,6 +1021,7 @@ static CU_TestInfo format_tests[] = {
 	UNIT_TEST(test_a_staged_record_takes_the_revision_of_its_commit),
 	UNIT_TEST(test_a_record_that_cannot_be_is_refused),
 	UNIT_TEST(test_keys_have_the_bytes_of_the_example),
+	UNIT_TEST(test_the_row_of_a_purge_has_its_bytes),
 	UNIT_TEST(test_rows_of_ended_have_the_bytes_of_the_example),
 	UNIT_TEST(test_a_pin_has_its_bytes),
 	UNIT_TEST(test_operations_have_their_bytes),

@@ -391,7 +391,7 @@ static void promise_to_truncate(uint64_t ino)
 	for (int i = 0; i < 3; i++)
 		CU_ASSERT_EQUAL(buf_put_varint(&payload, 1), 0);
 	CU_ASSERT_EQUAL(buf_put_bytes(&payload, slice_str("sh")), 0);
-	CU_ASSERT_EQUAL(buf_put_bytes(&payload, slice_str("")), 0); /* session, message */
+	CU_ASSERT_EQUAL(buf_put_bytes(&payload, slice_str("a session")), 0);
 	CU_ASSERT_EQUAL(buf_put_bytes(&payload, slice_str("")), 0);
 	CU_ASSERT_EQUAL(row_inode_encode(&value, &row), 0);
 	CU_ASSERT_EQUAL(buf_put_slice(&payload, slice_buf(&value)), 0);

@@ -5,6 +5,7 @@
  */
 #include "fs/ns_bound.h"
 #include "fs/ns_txn.h"
+#include "mvcc/lease.h"
 #include "rocks_backend/rocks.h"
 
 #include "tests/store_fixture.h"
@@ -13,6 +14,7 @@
 #include <errno.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 
@@ -516,7 +518,7 @@ static void test_an_unlinked_open_file_lives_on_in_its_transaction(void)
 	CU_ASSERT_EQUAL(create_path(ns, "fresh", &fresh), 0);
 	CU_ASSERT_EQUAL(ns_file_write(fresh, &me, 0, "fresh", 5), 0);
 	CU_ASSERT_EQUAL(ns_file_write(large, &me, 5, "XXX", 3), 0);
-	memcpy(bytes + 5, "XXX", 3);
+	memset(bytes + 5, 'X', 3);
 	CU_ASSERT_EQUAL(stat_path(ns, "large", &attr), 0);
 	CU_ASSERT_EQUAL(remove_path(ns, "small", false), 0);
 	CU_ASSERT_EQUAL(rename_path(ns, "fresh", "large", 0), 0);
@@ -530,7 +532,7 @@ static void test_an_unlinked_open_file_lives_on_in_its_transaction(void)
 	CU_ASSERT_EQUAL(attr.nlink, 0);
 	CU_ASSERT_EQUAL(attr.size, SIZE);
 	CU_ASSERT_EQUAL(ns_file_write(large, &me, SIZE / 2, "YYY", 3), 0);
-	memcpy(bytes + SIZE / 2, "YYY", 3);
+	memset(bytes + SIZE / 2, 'Y', 3);
 	CU_ASSERT_EQUAL(ns_file_flush(large), 0);
 	/* A failing commit keeps all of it; a commit has nothing of it. */
 	CU_ASSERT_EQUAL(ns_file_read(large, 0, got, SIZE), SIZE);
@@ -1112,6 +1114,150 @@ static void test_a_directory_may_be_emptied_while_it_is_read(void)
 	world_close(&w);
 }
 
+/* ---- many at a time ------------------------------------------------------------------------------ */
+
+enum { THREADS = 4, ROUNDS = 25 };
+
+struct worker {
+	struct world *w;
+	unsigned id;
+	unsigned conflicts, errors; /* CUnit's assertions are not for threads */
+};
+
+/* What a shell does with "echo $(( $(cat f) + 1 )) > f". */
+static int increment(struct ns *ns, const char *path)
+{
+	struct ns_file *f = NULL;
+	char text[32] = "";
+	int err = open_path(ns, path, NS_OPEN_READ, &f);
+
+	if (err)
+		return err;
+	if (ns_file_read(f, 0, text, sizeof(text) - 1) < 0)
+		err = -EIO;
+	ns_file_close(f);
+	snprintf(text, sizeof(text), "%ld", strtol(text, NULL, 10) + 1);
+	return err ? err : try_write_path(ns, path, text);
+}
+
+static int add_in_txn(struct worker *w, unsigned round)
+{
+	struct ns_txn *t = NULL;
+	char name[32];
+	struct ns *ns;
+	int err;
+
+	snprintf(name, sizeof(name), "w%u", w->id);
+	err = ns_txn_begin(w->w->txns, slice_str(name), &me, &t);
+	if (err)
+		return err;
+	ns = ns_txn_enter(t);
+	err = increment(ns, "counter");
+	snprintf(name, sizeof(name), "dir/%u-%u", w->id, round);
+	if (!err)
+		err = try_write_path(ns, name, "x");
+	ns_txn_leave(t);
+	if (!err)
+		err = ns_txn_commit(t, &me, NULL);
+	if (err)
+		ns_txn_abort(t);
+	ns_txn_unref(t);
+	return err;
+}
+
+static void *add_busily(void *arg)
+{
+	struct worker *w = arg;
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		int err;
+
+		while ((err = add_in_txn(w, i)) == MVCC_ECONFLICT)
+			w->conflicts++;
+		w->errors += err != 0;
+	}
+	return NULL;
+}
+
+/* Beside them, the live tree: names of its own in the same directory, and a file that nobody else has. */
+static void *write_live(void *arg)
+{
+	struct worker *w = arg;
+	char name[32];
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		snprintf(name, sizeof(name), "dir/live-%u", i);
+		w->errors += try_write_path(w->w->ns, name, "x") != 0;
+		w->errors += increment(w->w->ns, "live") != 0;
+	}
+	return NULL;
+}
+
+static void test_counters_lose_nothing_between_transactions_and_the_live_tree(void)
+{
+	struct worker workers[THREADS + 1];
+	pthread_t threads[THREADS + 1];
+	struct ns_attr attr;
+	struct world w;
+	char text[32];
+
+	world_open(&w);
+	CU_ASSERT_EQUAL(mkdir_path(w.ns, "dir"), 0);
+	write_path(w.ns, "counter", "0");
+	write_path(w.ns, "live", "0");
+	for (unsigned i = 0; i <= THREADS; i++) {
+		workers[i] = (struct worker){ &w, i, 0, 0 };
+		CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[i], NULL, i < THREADS ? add_busily : write_live,
+						     &workers[i]),
+				      0);
+	}
+	for (unsigned i = 0; i <= THREADS; i++) {
+		pthread_join(threads[i], NULL);
+		CU_ASSERT_EQUAL(workers[i].errors, 0);
+	}
+	snprintf(text, sizeof(text), "%d", THREADS * ROUNDS);
+	assert_text(w.ns, "counter", text);
+	snprintf(text, sizeof(text), "%d", ROUNDS);
+	assert_text(w.ns, "live", text);
+	for (unsigned i = 0; i < THREADS * ROUNDS; i++) {
+		snprintf(text, sizeof(text), "dir/%u-%u", i / ROUNDS, i % ROUNDS);
+		CU_ASSERT_EQUAL(stat_path(w.ns, text, &attr), 0);
+	}
+	world_close(&w);
+}
+
+/* ---- leases ---------------------------------------------------------------------------------------- */
+
+static void test_a_time_to_live_is_given_with_the_commit(void)
+{
+	const struct mvcc_story story = { .op = "lease" };
+	struct mvcc_lease lease;
+	struct ns_attr attr;
+	struct ns_txn *t;
+	struct world w;
+
+	world_open(&w);
+	write_path(w.ns, "f", "x");
+	t = begin_txn(&w, "t");
+	CU_ASSERT_EQUAL(stat_path(tree_of(t), "f", &attr), 0);
+	CU_ASSERT_EQUAL(ns_set_ttl(tree_of(t), &me, attr.ino, 3600), 0);
+	CU_ASSERT_EQUAL(ns_get_lease(tree_of(t), attr.ino, &lease), 0);
+	CU_ASSERT_EQUAL(lease.ttl_ms, 3600 * 1000);
+	CU_ASSERT_EQUAL(ns_get_lease(w.ns, attr.ino, &lease), -ENODATA);
+	append_path(tree_of(t), "f", "y");
+	commit_ok(&w, t);
+	CU_ASSERT_EQUAL(ns_get_lease(w.ns, attr.ino, &lease), 0);
+	assert_text(w.ns, "f", "xy");
+	/* And one that ends before the commit takes the file, which then is a conflict. */
+	t = begin_txn(&w, "t");
+	append_path(tree_of(t), "f", "z");
+	CU_ASSERT_EQUAL(mvcc_lease_revoke(w.fx->db, lease.id, &story, NULL), 0);
+	CU_ASSERT_EQUAL(ns_txn_commit(t, &me, NULL), MVCC_ECONFLICT);
+	abort_ok(t);
+	assert_text(w.ns, "f", NULL);
+	world_close(&w);
+}
+
 /* ---- no room -------------------------------------------------------------------------------------- */
 
 static void test_a_full_disk_leaves_the_transaction_to_be_aborted(void)
@@ -1187,6 +1333,8 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_moving_a_directory_conflicts_with_another_move_only),
 	UNIT_TEST(test_random_operations_do_in_a_transaction_what_they_do_live),
 	UNIT_TEST(test_a_directory_may_be_emptied_while_it_is_read),
+	UNIT_TEST(test_counters_lose_nothing_between_transactions_and_the_live_tree),
+	UNIT_TEST(test_a_time_to_live_is_given_with_the_commit),
 	UNIT_TEST(test_a_full_disk_leaves_the_transaction_to_be_aborted),
 	CU_TEST_INFO_NULL,
 };

@@ -138,9 +138,12 @@ static bool decode_ended_key(struct slice in)
 
 	if (ended_key_decode(in, &end_rev, &key))
 		return true;
-	if (in.data[0] == 1)
+	if (in.data[0])
 		at = get_be64(in.data + 1);
-	good = inside(in, key) && ended_key(&again, at, end_rev, key) == 0 && slice_eq(slice_buf(&again), in);
+	good = inside(in, key) &&
+	       (ended_is_purged(in) ? ended_key_purged(&again, at, end_rev, key) :
+				      ended_key(&again, at, end_rev, key)) == 0 &&
+	       slice_eq(slice_buf(&again), in);
 	buf_release(&again);
 	return good;
 }
@@ -159,6 +162,22 @@ static bool decode_ended(struct slice in)
 	while (record_blob_take(&blobs, &blob, &own))
 		;
 	return blobs.len == 0;
+}
+
+static bool decode_purge(struct slice in)
+{
+	struct slice rest, start, end;
+	struct purge_row row;
+
+	if (purge_decode(in, &row))
+		return true;
+	if (!inside(in, row.story) || !inside(in, row.ranges) || (row.done && !row.rev))
+		return false;
+	rest = row.ranges;
+	while (rest.len)
+		if (!purge_range_take(&rest, &start, &end) || start.len == 0)
+			return false;
+	return true;
 }
 
 static bool decode_pin(struct slice in)
@@ -475,12 +494,25 @@ static void test_damaged_keys_decode_to_no_other_row(void)
 static void test_damaged_rows_of_what_is_kept_are_read_within_their_bounds(void)
 {
 	struct mvcc_pin pin = { .kind = MVCC_PIN_AUTO, .rev = 70000, .time_ns = 1764000000000000000 };
-	struct buf whole = { 0 }, blobs = { 0 };
+	struct buf whole = { 0 }, blobs = { 0 }, told = { 0 }, ranges = { 0 };
 
 	CU_ASSERT_EQUAL(ended_key(&whole, ENDED_NEW, 70000, str("key")), 0);
 	check(&whole, decode_ended_key);
 	CU_ASSERT_EQUAL(ended_key(&whole, 300, 70000, str("key")), 0);
 	check(&whole, decode_ended_key);
+	CU_ASSERT_EQUAL(ended_key_purged(&whole, 70001, 70000, str("key")), 0);
+	check(&whole, decode_ended_key);
+	CU_ASSERT_EQUAL(story_encode(&told, &story), 0);
+	CU_ASSERT_EQUAL(buf_put_bytes(&ranges, str("a")), 0);
+	CU_ASSERT_EQUAL(buf_put_bytes(&ranges, str("b")), 0);
+	CU_ASSERT_EQUAL(buf_put_bytes(&ranges, str("c")), 0);
+	CU_ASSERT_EQUAL(buf_put_bytes(&ranges, str("")), 0);
+	CU_ASSERT_EQUAL(purge_encode(&whole, &(struct purge_row){ 70000, true, slice_buf(&told),
+								  slice_buf(&ranges) }),
+			0);
+	check(&whole, decode_purge);
+	buf_release(&told);
+	buf_release(&ranges);
 	CU_ASSERT_EQUAL(record_blob_put(&blobs, 7, true), 0);
 	CU_ASSERT_EQUAL(record_blob_put(&blobs, 70000, false), 0);
 	CU_ASSERT_EQUAL(ended_encode(&whole, 300, slice_buf(&blobs)), 0);

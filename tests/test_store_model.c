@@ -617,6 +617,85 @@ static void check_history(struct model *m)
 			 life.key->n);
 }
 
+/* From version `at` - 1 of `life` back to the last one that came before `before` and somebody can see. */
+static bool life_skip_back(struct life *life)
+{
+	const struct key *key = life->key;
+
+	for (; life->at > 0; life->at--) {
+		mvcc_rev_t end = version_end(key, life->at - 1);
+
+		if (key->versions[life->at - 1].create &&
+		    (!end || end > life->m->floor ||
+		     is_pinned(life->m, key->versions[life->at - 1].rev, end)))
+			return true;
+	}
+	return false;
+}
+
+static int check_life_back(void *arg, const struct mvcc_item *item, mvcc_rev_t end_rev)
+{
+	struct life *life = arg;
+	const struct key *key = life->key;
+
+	if (!life_skip_back(life) || !same_version(item, &key->versions[life->at - 1]) ||
+	    end_rev != version_end(key, life->at - 1)) {
+		complain(life->m, "history back: record %" PRIu64 " ends at %" PRIu64, item->mod_rev,
+			 end_rev);
+		return 1;
+	}
+	life->at--;
+	return below(life->m, 20) ? 0 : 2;
+}
+
+static void check_history_back(struct model *m)
+{
+	struct life life = { .m = m, .key = &m->keys[below(m, m->nkeys)] };
+	mvcc_rev_t before = below(m, 2) ? below(m, m->current + 3) : MVCC_REV_LATEST;
+	int err;
+
+	for (life.at = life.key->n; before && life.at > 0; life.at--)
+		if (life.key->versions[life.at - 1].rev < before)
+			break;
+	err = mvcc_history_back(m->fx->db, key_slice(life.key), before, check_life_back, &life);
+	if (err != 2 && (err || life_skip_back(&life)))
+		complain(m, "history of key %td back: %d, %zu left", life.key - m->keys, err, life.at);
+}
+
+static bool is_seen(struct model *m, const struct key *key)
+{
+	struct life life = { .m = m, .key = key };
+
+	life_skip(&life);
+	return life.at < key->n;
+}
+
+/* All keys there ever were, of a range. */
+static void check_ever(struct model *m)
+{
+	uint8_t a[32], b[32];
+	struct slice start = random_bound(m, a), end = random_bound(m, b), key;
+	struct mvcc_keys *keys;
+	int got, err = mvcc_keys_ever_open(m->fx->db, start, end, &keys);
+
+	if (err) {
+		complain(m, "keys_ever_open: %d", err);
+		return;
+	}
+	for (unsigned i = 0; i < m->nkeys; i++) {
+		if (!in_range(&m->keys[i], start, end) || !is_seen(m, &m->keys[i]))
+			continue;
+		got = mvcc_keys_next(keys, &key);
+		if (got != 1 || !slice_eq(key, key_slice(&m->keys[i]))) {
+			complain(m, "keys ever: %d, not key %u", got, i);
+			break;
+		}
+	}
+	if (!m->bad && (got = mvcc_keys_next(keys, &key)) != 0)
+		complain(m, "keys ever: %d behind the end", got);
+	mvcc_keys_close(keys);
+}
+
 static const struct version *version_of(const struct key *key, mvcc_rev_t rev)
 {
 	const struct version *v = change_at(key, rev);
@@ -1949,8 +2028,12 @@ static void do_one(struct model *m)
 		mvcc_sync(m->fx->db, MVCC_REV_LATEST);
 	else if (dice < 60)
 		do_hold_view(m);
-	else if (dice < 100)
+	else if (dice < 80)
 		check_history(m);
+	else if (dice < 90)
+		check_history_back(m);
+	else if (dice < 100)
+		check_ever(m);
 	else if (dice < 140)
 		check_log(m);
 	else if (dice < 160)

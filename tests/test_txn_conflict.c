@@ -2,6 +2,7 @@
  * What a commit validates: keys read, keys found absent, ranges walked, guards; and what it must not mind.
  * Too little validation loses updates, too much makes every busy directory a conflict: both are tested.
  */
+#include "mvcc/txn_int.h"
 #include "tests/store_fixture.h"
 
 #include "rocks_backend/rocks.h"
@@ -1039,6 +1040,41 @@ static void test_guards_hold_at_every_revision(void)
 	fixture_close(fx);
 }
 
+/* ---- what need not be remembered ------------------------------------------------------------- */
+
+static void test_reads_of_what_was_written_take_no_memory_for_ever(void)
+{
+	enum { KEYS = 20000 };
+	struct fixture *fx = fixture_open_small_ring();
+	struct mvcc_txn *txn;
+	char key[24];
+
+	put(fx->db, "only read", "1");
+	for (int round = 0; round < 3; round++) {
+		txn = begin(fx->db);
+		assert_txn_value(txn, "only read", round == 2 ? "2" : "1");
+		CU_ASSERT_EQUAL(mvcc_txn_expect_exists(txn, str("only read")), 0);
+		for (unsigned i = 0; i < KEYS; i++) {
+			struct mvcc_item item = { 0 };
+
+			snprintf(key, sizeof(key), "%d/%u", round, i);
+			CU_ASSERT_EQUAL(mvcc_txn_get(txn, str(key), &item), -ENOENT);
+			txn_put(txn, key, "mine");
+		}
+		CU_ASSERT_TRUE(atomic_load(&txn->reads.bytes) < (size_t)KEYS * 32);
+		CU_ASSERT_TRUE(txn->blooms && txn->blooms->nkeys > KEYS / 8); /* so there are few */
+		/* All the same: what was read at the very beginning, written or not, must still hold. */
+		if (round == 0)
+			put(fx->db, "0/0", "theirs");
+		else if (round == 1)
+			put(fx->db, "only read", "2");
+		CU_ASSERT_EQUAL(commit_err(txn), round < 2 ? MVCC_ECONFLICT : 0);
+	}
+	assert_value_at(fx->db, MVCC_REV_LATEST, "2/0", "mine");
+	assert_absent_at(fx->db, MVCC_REV_LATEST, "1/0");
+	fixture_close(fx);
+}
+
 /* -------------------------------------------------------------------------------------------- */
 
 static void on_memory(void)
@@ -1085,6 +1121,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_threads_on_keys_of_their_own_never_conflict),
 	UNIT_TEST(test_transfers_keep_the_sum_at_every_revision),
 	UNIT_TEST(test_guards_hold_at_every_revision),
+	UNIT_TEST(test_reads_of_what_was_written_take_no_memory_for_ever),
 	CU_TEST_INFO_NULL,
 };
 

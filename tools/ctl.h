@@ -55,6 +55,7 @@ struct ctl_verb {
 };
 
 extern const struct ctl_verb ctl_backup;
+extern const struct ctl_verb ctl_bisect;
 extern const struct ctl_verb ctl_cat;
 extern const struct ctl_verb ctl_check;
 extern const struct ctl_verb ctl_compact;
@@ -62,6 +63,7 @@ extern const struct ctl_verb ctl_del;
 extern const struct ctl_verb ctl_diff;
 extern const struct ctl_verb ctl_export;
 extern const struct ctl_verb ctl_get;
+extern const struct ctl_verb ctl_grep;
 extern const struct ctl_verb ctl_import;
 extern const struct ctl_verb ctl_lease;
 extern const struct ctl_verb ctl_log;
@@ -186,6 +188,14 @@ void ctl_at_close(struct ctl_at *at);
 
 /* Through a mount: opens the place with these flags. `path` is for the message. 0, or the exit status. */
 int ctl_at_reopen(const struct ctl_at *at, int flags, const char *path, int *out);
+
+/* ---- a transaction of a verb's own (ctl_txn.c) ---------------------------------------------------- */
+
+/* Through a mount: begins one, with --message. Gives its directory; 0, or the exit status. */
+int ctl_txn_begin(struct ctl *ctl, char **root);
+
+/* Takes the directory. Commits if `status` is 0: `*rev` is the revision; else drops it all. The exit status. */
+int ctl_txn_end(char *root, int status, uint64_t *rev);
 
 /* ---- words of the command line (ctl_words.c) ----------------------------------------------------- */
 

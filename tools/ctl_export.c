@@ -13,27 +13,6 @@ struct exporting {
 	const char *what, *path; /* N or A..B; PATH or NULL */
 };
 
-/* "A..B", or one revision. */
-static int run_git(const struct exporting *e, const char *path, FILE *out)
-{
-	char *from = strdup(e->what), *to;
-	int status;
-
-	if (!from)
-		return ctl_complain_err(-ENOMEM, "export");
-	to = strstr(from, "..");
-	if (to) {
-		*to = 0;
-		to += 2;
-	}
-	if (to && (!*from || !*to || strstr(to, "..")))
-		status = ctl_complain(CTL_TROUBLE, "%s: is no range; say A..B", e->what);
-	else
-		status = export_git(e->ctl, from, to ? to : from, path, e->branch, out);
-	free(from);
-	return status;
-}
-
 static int run_to(const struct exporting *e, const char *path, int fd)
 {
 	FILE *out;
@@ -44,7 +23,7 @@ static int run_to(const struct exporting *e, const char *path, int fd)
 	out = fdopen(dup(fd), "w");
 	if (!out)
 		return ctl_complain_err(-ENOMEM, "export");
-	status = run_git(e, path, out);
+	status = export_git(e->ctl, e->what, path, e->branch, out);
 	if (fclose(out) && !status)
 		status = ctl_complain(CTL_TROUBLE, "cannot write the output: %s", strerror(errno));
 	return status;

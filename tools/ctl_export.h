@@ -8,8 +8,7 @@
 /* A pax archive of `path` at `expr` to the file `fd`. 0, or the exit status. */
 int export_tar(struct ctl *ctl, const char *expr, const char *path, int fd);
 
-/* A stream for git fast-import, of the revisions from..to, to stdout. */
-int export_git(struct ctl *ctl, const char *from, const char *to, const char *path, const char *branch,
-	       FILE *out);
+/* A stream for git fast-import, of the revisions of `range`, as ctl_range() has it, to `out`. */
+int export_git(struct ctl *ctl, const char *range, const char *path, const char *branch, FILE *out);
 
 #endif

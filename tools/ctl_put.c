@@ -241,7 +241,7 @@ static int put_mounted(struct put *p)
 	bool may_make = !p->compare || must_be_new(p);
 	int flags = O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | (may_make ? O_CREAT : 0) |
 		    (must_be_new(p) ? O_EXCL : 0);
-	const char *name = NULL;
+	const char *name = "";
 	struct stat st;
 	int dir = -1, fd = -1, err = open_parent(p->ctl, p->path, p->parents, &name, &dir);
 

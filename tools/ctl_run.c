@@ -9,13 +9,8 @@
 #include "fs/label.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-/* As env(1) has them: it failed itself, the command cannot be run, there is no such command. */
-enum { RUN_FAILED = 125, RUN_CANNOT = 126, RUN_ABSENT = 127 };
+#include <string.h>
 
 static bool is_text(const char *s)
 {
@@ -30,83 +25,17 @@ static bool is_text(const char *s)
 static int check_label(const char *what, const char *text, size_t max)
 {
 	if (text && strlen(text) > max)
-		return ctl_complain(RUN_FAILED, "the %s is %zu bytes long, and may be %zu", what,
+		return ctl_complain(CTL_RUN_FAILED, "the %s is %zu bytes long, and may be %zu", what,
 				    strlen(text), max);
 	if (text && !is_text(text))
-		return ctl_complain(RUN_FAILED, "the %s is not UTF-8", what);
+		return ctl_complain(CTL_RUN_FAILED, "the %s is not UTF-8", what);
 	return 0;
 }
 
 static int set_label(const char *name, const char *text)
 {
-	return text && setenv(name, text, 1) ? ctl_complain(RUN_FAILED, "%s: %s", name, strerror(errno)) : 0;
-}
-
-static volatile sig_atomic_t child;
-
-static void pass_on(int sig)
-{
-	if (child > 0)
-		kill(child, sig);
-}
-
-/* What a terminal sends, it sends to the command as well; what is sent to this process alone is passed on. */
-static struct {
-	int sig;
-	void (*handler)(int sig);
-	struct sigaction before;
-} signals[] = { { .sig = SIGINT, .handler = SIG_IGN },
-		{ .sig = SIGQUIT, .handler = SIG_IGN },
-		{ .sig = SIGTERM, .handler = pass_on },
-		{ .sig = SIGHUP, .handler = pass_on } };
-#define NSIGNALS (sizeof(signals) / sizeof(signals[0]))
-
-static void set_signals(void)
-{
-	for (size_t i = 0; i < NSIGNALS; i++) {
-		struct sigaction sa = { .sa_handler = signals[i].handler };
-
-		sigaction(signals[i].sig, &sa, &signals[i].before);
-	}
-}
-
-/* The command finds signals as they were, or what nohup(1) ignores would end it. */
-static void run_child(char **argv, const sigset_t *mask)
-{
-	int status;
-
-	for (size_t i = 0; i < NSIGNALS; i++)
-		sigaction(signals[i].sig, &signals[i].before, NULL);
-	signal(SIGPIPE, SIG_DFL);
-	sigprocmask(SIG_SETMASK, mask, NULL);
-	execvp(argv[0], argv);
-	status = errno == ENOENT ? RUN_ABSENT : RUN_CANNOT;
-	ctl_complain(status, "%s: %s", argv[0], strerror(errno));
-	_exit(status);
-}
-
-static int run_command(char **argv)
-{
-	sigset_t passed, before;
-	int status;
-	pid_t pid;
-
-	sigemptyset(&passed);
-	sigaddset(&passed, SIGTERM);
-	sigaddset(&passed, SIGHUP);
-	sigprocmask(SIG_BLOCK, &passed, &before); /* none is lost before there is somebody to pass it to */
-	set_signals();
-	pid = fork();
-	if (pid == 0)
-		run_child(argv, &before);
-	child = pid;
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	if (pid < 0)
-		return ctl_complain(RUN_FAILED, "fork: %s", strerror(errno));
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return ctl_complain(RUN_FAILED, "wait: %s", strerror(errno));
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	return text && setenv(name, text, 1) ? ctl_complain(CTL_RUN_FAILED, "%s: %s", name, strerror(errno)) :
+					       0;
 }
 
 static int run(struct ctl *ctl, int argc, char **argv)
@@ -116,13 +45,13 @@ static int run(struct ctl *ctl, int argc, char **argv)
 
 	while ((opt = getopt_long(argc, argv, "+" CTL_SHORT_OPTIONS, options, NULL)) != -1)
 		if (!ctl_option(ctl, &ctl_run, opt, &status))
-			return status ? RUN_FAILED : 0;
+			return status ? CTL_RUN_FAILED : 0;
 	if (optind == argc) {
 		ctl_usage(&ctl_run);
-		return RUN_FAILED;
+		return CTL_RUN_FAILED;
 	}
 	if (!ctl->session && !ctl->message)
-		return ctl_complain(RUN_FAILED, "say --session S or --message M, or both");
+		return ctl_complain(CTL_RUN_FAILED, "say --session S or --message M, or both");
 	status = check_label("session", ctl->session, NS_SESSION_MAX);
 	if (!status)
 		status = check_label("message", ctl->message, NS_MESSAGE_MAX);
@@ -130,7 +59,7 @@ static int run(struct ctl *ctl, int argc, char **argv)
 		status = set_label(LABEL_SESSION, ctl->session);
 	if (!status)
 		status = set_label(LABEL_MESSAGE, ctl->message);
-	return status ? status : run_command(argv + optind);
+	return status ? status : ctl_run_command(argv + optind, NULL);
 }
 
 const struct ctl_verb ctl_run = {

@@ -30,11 +30,14 @@ struct txn {
 static int txn_init(const struct ctl *ctl, const char *name, struct txn *out)
 {
 	*out = (struct txn){ .name = name };
-	if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-		return ctl_complain(CTL_TROUBLE, "\"%s\" is no name of a transaction", name);
+	if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+		ctl_complain(CTL_TROUBLE, "\"%s\" is no name of a transaction", name);
+		return CTL_TROUBLE;
+	}
 	if (asprintf(&out->root, "%s/@txn/%s", ctl->mountpoint, name) < 0) {
 		out->root = NULL;
-		return ctl_complain_err(-ENOMEM, name);
+		ctl_complain_err(-ENOMEM, name);
+		return CTL_TROUBLE;
 	}
 	return 0;
 }
@@ -313,7 +316,7 @@ static int list(struct ctl *ctl)
 	dir = opendir(path);
 	if (!dir)
 		status = ctl_complain_err(-errno, path);
-	while (!status && (entry = readdir(dir)))
+	while (dir && !status && (entry = readdir(dir)))
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			status = list_one(ctl, entry->d_name);
 	if (dir)
@@ -387,6 +390,34 @@ static int run_in(struct ctl *ctl, char **command)
 	}
 	free(dir);
 	free(t.root);
+	return status;
+}
+
+/* ---- for other verbs --------------------------------------------------------------------------------- */
+
+int ctl_txn_begin(struct ctl *ctl, char **root)
+{
+	struct txn t = { 0 };
+	char name[32];
+	int status = begin_fresh(ctl, &t, name);
+
+	if (status)
+		free(t.root);
+	else
+		*root = t.root;
+	return status;
+}
+
+int ctl_txn_end(char *root, int status, uint64_t *rev)
+{
+	const struct txn t = { .name = strrchr(root, '/') + 1, .root = root };
+	int err = status ? 0 : txn_commit(&t, rev);
+
+	if (err)
+		status = err == -EBUSY ? complain_conflicts(&t) : complain(&t, err);
+	if (status)
+		txn_abort(&t);
+	free(root);
 	return status;
 }
 

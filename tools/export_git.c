@@ -5,6 +5,8 @@
  */
 #include "tools/ctl_export.h"
 
+#include "tools/ctl_changes.h"
+
 #include "fs/json_bytes.h"
 #include "fs/query.h"
 
@@ -192,51 +194,23 @@ static int put_change(struct git *g, const char *path, bool after, bool tree)
 	return 0;
 }
 
-static int put_changes_of(struct git *g, struct json_object *reply, bool after)
+struct side {
+	struct git *g;
+	bool after;
+};
+
+static int side_change(void *arg, const char *path, bool tree)
 {
-	struct json_object *changes;
-	struct buf path = { 0 };
-	size_t n;
-	int err = 0;
+	const struct side *s = arg;
 
-	changes = ctl_array(reply, "changes", &n);
-	for (size_t i = 0; i < n && !g->status && !err; i++) {
-		struct json_object *o = json_object_array_get_idx(changes, i);
-
-		err = json_get_bytes(o, "path", &path);
-		if (!err)
-			err = buf_put_u8(&path, 0);
-		if (!err)
-			put_change(g, (const char *)path.data, after, ctl_flag(o, "tree"));
-	}
-	buf_release(&path);
-	if (err)
-		g->status = ctl_complain_err(err, "the changes");
-	return g->status;
+	return put_change(s->g, path, s->after, tree);
 }
 
 static int put_changes(struct git *g, mvcc_rev_t rev, bool after)
 {
-	struct buf from = { 0 };
-	bool more = true;
+	struct side s = { g, after };
 
-	while (more && !g->status) {
-		struct json_object *req = ctl_request("changes"), *reply;
-		int err = req ? json_add_u64(req, "rev", rev) : 0;
-
-		if (req && !err)
-			err = json_add_bool(req, "after", after);
-		if (req && !err && from.len)
-			err = json_add_bytes(req, "from", slice_buf(&from));
-		g->status = req ? ctl_ask_filled(g->ctl, req, err, &reply) : CTL_TROUBLE;
-		if (g->status)
-			break;
-		put_changes_of(g, reply, after);
-		more = json_get_bytes(reply, "next", &from) == 0;
-		json_object_put(reply);
-	}
-	buf_release(&from);
-	return g->status;
+	return g->status = ctl_changes(g->ctl, rev, after, side_change, &s);
 }
 
 /* ---- commits ------------------------------------------------------------------------------------- */
@@ -336,19 +310,6 @@ static int put_revision(struct git *g, mvcc_rev_t rev, bool first)
 	return g->status;
 }
 
-/* The number that an expression means. */
-static int number_of(struct git *g, const char *expr, mvcc_rev_t *out)
-{
-	struct ctl_tree *tree;
-	int status = ctl_tree_open(g->ctl, expr, &tree);
-
-	if (status)
-		return status;
-	*out = ctl_tree_rev(tree);
-	ctl_tree_close(tree);
-	return 0;
-}
-
 static int put_range(struct git *g, mvcc_rev_t from, mvcc_rev_t to)
 {
 	fputs("feature done\n", g->out); /* so that a stream cut short is an error there, too */
@@ -365,8 +326,7 @@ static int put_range(struct git *g, mvcc_rev_t from, mvcc_rev_t to)
 	return g->status;
 }
 
-int export_git(struct ctl *ctl, const char *from, const char *to, const char *path, const char *branch,
-	       FILE *out)
+int export_git(struct ctl *ctl, const char *range, const char *path, const char *branch, FILE *out)
 {
 	struct git g = {
 		.ctl = ctl,
@@ -375,19 +335,15 @@ int export_git(struct ctl *ctl, const char *from, const char *to, const char *pa
 		.path = strcmp(path, "/") == 0 ? "" : path,
 		.progress = { .what = "revisions" },
 	};
-	mvcc_rev_t a = 0, b = 0;
-	int status = number_of(&g, from, &a);
+	mvcc_rev_t from, to;
+	int status = ctl_range(ctl, range, &from, &to);
 
-	if (!status)
-		status = number_of(&g, to, &b);
-	if (!status && a > b)
-		status = ctl_complain(CTL_TROUBLE, "%s..%s: ends before it begins", from, to);
 	if (status)
 		return status;
 	if (gethostname(g.host, sizeof(g.host) - 1))
 		strcpy(g.host, "localhost");
 	g.chunk = malloc(CHUNK);
-	status = g.chunk ? put_range(&g, a, b) : ctl_complain_err(-ENOMEM, "export");
+	status = g.chunk ? put_range(&g, from, to) : ctl_complain_err(-ENOMEM, "export");
 	free(g.chunk);
 	return status;
 }

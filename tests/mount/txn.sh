@@ -30,6 +30,7 @@ equal "nor in another transaction" "old" "$(cat @txn/u/f)"
 echo live >live
 refuses "what others do is not seen in it" "No such file" cat @txn/t/live
 equal "@txn lists what is open" "t u" "$(ls @txn | xargs)"
+equal "with its parent" ". .. t u" "$(ls -a @txn | xargs)"
 equal "and is in no listing itself" "d f g live" "$(ls -A | xargs)"
 equal "its numbers are its own" "" "$(comm -12 <(ls -i f d | awk '{print $1}' | sort) \
 	<(ls -i @txn/t/f @txn/t/d | awk '{print $1}' | sort))"
@@ -152,6 +153,7 @@ equal "in the directory that corresponds" "5000" "$(ls | wc -l)"
 cd "$MNT"
 makes 0 "a command that fails" exits "its status" 7 ctl txn -- sh -c 'echo x >failed; exit 7'
 refuses "leaves nothing" "No such file" cat failed
+uncounted
 exits "a command that is not there" 127 ctl txn -- no-such-program
 exits "a command ended by a signal" 143 ctl txn -- sh -c 'kill -TERM $$'
 exits "a conflicting writer meanwhile" 1 ctl txn -- sh -c "cat f >copy; echo theirs >'$MNT/f'; echo ours >f"
@@ -160,6 +162,22 @@ equal "and has won" "theirs" "$(cat f)"
 refuses "nothing else came of it" "No such file" cat copy
 exits "inside another one" 2 ctl txn -- sh -c "cd @txn/* 2>/dev/null; '$MVCCCTL_BIN' txn -- true"
 equal "none is left open" "" "$(ls @txn)"
+exits "a labelled one" 0 ctl run --session nightly --message "what for" -- "$MVCCCTL_BIN" txn -- sh -c 'echo x >labelled'
+output=$(ctl log --json -n 1)
+says "has the session's label" '"session":"nightly"'
+says "and its message" '"message":"what for"'
+echo 0 >n
+count_up() { # each step again until nobody came in between
+	for _ in 1 2 3 4 5; do
+		# shellcheck disable=SC2016
+		until ctl txn -- sh -c 'echo $(($(cat n) + 1)) >n' 2>/dev/null; do :; done
+	done
+}
+count_up &
+count_up &
+count_up &
+wait
+equal "counting by several at once" "15" "$(cat n)"
 exits "begin" 0 ctl txn begin --message why 'a b'
 equal "says where" "$MNT/@txn/a b" "$output"
 exits "the same again" 2 ctl txn begin 'a b'

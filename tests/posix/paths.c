@@ -373,13 +373,19 @@ static void test_the_longest_name_that_may_be(void)
 	}
 }
 
+/* "./././" and so on, PATH_MAX bytes. */
+static void fill_with_dots(char *path)
+{
+	for (size_t i = 0; i < PATH_MAX; i++)
+		path[i] = i % 2 ? '/' : '.';
+	path[PATH_MAX] = '\0';
+}
+
 static void test_a_path_that_is_too_long(void)
 {
 	static char path[PATH_MAX + 8];
 
-	for (size_t i = 0; i < PATH_MAX; i += 2)
-		memcpy(path + i, "./", 2);
-	path[PATH_MAX] = '\0';
+	fill_with_dots(path);
 	all_fail(ENAMETOOLONG, path, 0);
 }
 
@@ -387,9 +393,8 @@ static void test_the_longest_path_that_may_be(void)
 {
 	static char path[PATH_MAX + 8];
 
-	for (size_t i = 0; i < PATH_MAX; i += 2)
-		memcpy(path + i, "./", 2);
-	memcpy(path + PATH_MAX - 6, "/none", 6);
+	fill_with_dots(path);
+	snprintf(path + PATH_MAX - 6, 6, "/none");
 	all_fail(ENOENT, path, MAKES);
 }
 
