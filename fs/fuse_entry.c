@@ -64,13 +64,21 @@ void reply_err(fuse_req_t req, int err)
 	fuse_reply_err(req, -mvcc_errno(err));
 }
 
+/* A copy is sent, as whoever has the answer may close the file, and so free what it has, before the sending is over. */
 void reply_part(fuse_req_t req, struct slice bytes, size_t size, uint64_t off)
 {
 	size_t rest = off < bytes.len ? (size_t)(bytes.len - off) : 0;
+	struct buf part = { 0 };
+	int err;
 
 	if (size > rest)
 		size = rest;
-	fuse_reply_buf(req, size ? (const char *)bytes.data + off : NULL, size);
+	err = size ? buf_put(&part, bytes.data + off, size) : 0;
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_buf(req, (const char *)part.data, size);
+	buf_release(&part);
 }
 
 /* ---- who asks ---------------------------------------------------------------------------------- */
