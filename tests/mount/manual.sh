@@ -1,5 +1,5 @@
 #!/bin/bash
-# The sessions in the manual pages are what happens: commands and output are taken from the sources of the pages, the
+# The sessions in the manual pages and the README are what happens: commands and output are taken from the sources, the
 # commands run in a shell on a fresh mount, and what they print is compared. What is different each time (times,
 # processes, whoever runs the tests, where) is made the same on both sides.
 . "$(dirname "$0")/lib.sh"
@@ -24,6 +24,11 @@ session() {
 		sed -e 's/^\\&//' -e 's/\\-/-/g' -e 's/\\(ti/~/g' -e "s/\\\\(aq/'/g" -e 's/\\(ha/^/g' -e 's/\\e/\\/g'
 }
 
+# The same of the README.
+session_of_readme() {
+	sed -n '/^## What it looks like/,/^## What is different/s/^    //p' "$MVCCFS_SRC/README.md"
+}
+
 # What differs from run to run, on standard input.
 masked() {
 	sed -E -e "s,^(/root|$WORK/[^/]*)/work,HOME/work," -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}([ T])[0-9:]{8}(\.[0-9]+Z)?/TIME/g' -e 's/(pid=|process |txn-)[0-9]+/\1PID/g' \
@@ -46,11 +51,11 @@ play() { # FILE
 		done 9<"$1"' bash "$1" 2>&1 </dev/null
 }
 
-plays() { # WHAT PAGE SECTION...
+plays() { # WHAT COMMAND...: the session that the command prints
 	local what=$1 dir difference
 	shift
 	dir=$(mktemp -d "$WORK/XXXXXX")
-	session "$@" >"$dir/page"
+	"$@" >"$dir/page"
 	[ "$(grep -c '^\$ ' "$dir/page")" -ge 8 ] || fail "$what" "hardly a command found in $*"
 	(
 		cd "$dir"
@@ -68,7 +73,8 @@ plays() { # WHAT PAGE SECTION...
 	fi
 }
 
-plays "the session of mvccfs(7)" mvccfs.7 EXAMPLES
-plays "versions, tags and figures of mvccfs(7)" mvccfs.7 "Versions of one file" Tags Figures
-plays "the verbs of mvccctl(1)" mvccctl.1 VERBS
+plays "the session of the README" session_of_readme
+plays "the session of mvccfs(7)" session mvccfs.7 EXAMPLES
+plays "versions, tags and figures of mvccfs(7)" session mvccfs.7 "Versions of one file" Tags Figures
+plays "the verbs of mvccctl(1)" session mvccctl.1 VERBS
 finish
