@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOG_CHUNK 256            /* revisions read at a time, forward, to be looked at backward */
+#define LOG_CHUNK 256         /* revisions read at a time, forward, to be looked at backward */
+#define DIFF_LIMIT_MAX 100000 /* larger pages than others have, as each one finds out anew what was changed */
+#define DIFF_REPLY_BYTES ((size_t)8 << 20)
 #define PATHS_MAX ((size_t)1000) /* of one restore */
 
 /* ---- entries of a diff ----------------------------------------------------------------------------- */
@@ -106,7 +108,7 @@ static int page_add(void *arg, const struct ns_diff_entry *e)
 	struct page *p = arg;
 	int err = 0;
 
-	if (p->told == p->limit || p->reply->len - p->start >= QUERY_REPLY_BYTES) {
+	if (p->told == p->limit || p->reply->len - p->start >= DIFF_REPLY_BYTES) {
 		p->more = true;
 		p->next = e->index;
 		return 1;
@@ -145,7 +147,7 @@ static int tell_diff(const struct query_env *env, const struct diff_query *q, st
 int answer_diff(const struct query_env *env, struct json_object *req, struct buf *reply)
 {
 	const char *from = rev_member(req, "from"), *to = rev_member(req, "to");
-	struct diff_query q = { .limit = QUERY_LIMIT_MAX };
+	struct diff_query q = { .limit = DIFF_LIMIT_MAX };
 	size_t mark = reply->len;
 	int err;
 
@@ -161,8 +163,8 @@ int answer_diff(const struct query_env *env, struct json_object *req, struct buf
 	if (err == -EINVAL)
 		return refuse(reply, err, "first is the \"next\" of the reply before");
 	err = number_member(req, "limit", &q.limit);
-	if ((err && err != -ENOENT) || q.limit == 0 || q.limit > QUERY_LIMIT_MAX)
-		return refuse(reply, -EINVAL, "limit is a number from 1 to %d", QUERY_LIMIT_MAX);
+	if ((err && err != -ENOENT) || q.limit == 0 || q.limit > DIFF_LIMIT_MAX)
+		return refuse(reply, -EINVAL, "limit is a number from 1 to %d", DIFF_LIMIT_MAX);
 	err = json_get_bytes(req, "path", &q.path);
 	if (err == -EINVAL)
 		return refuse(reply, err, "path is text, or path_b64 is base64");

@@ -94,14 +94,15 @@ static int side_open(struct ctl *ctl, struct side *s, uint64_t rev)
 {
 	char expr[24];
 	struct ctl_at at;
-	int err = 0, status;
+	int fd, err = 0, status;
 
 	if (!S_ISREG(s->mode) && !S_ISLNK(s->mode))
 		return 0;
 	snprintf(expr, sizeof(expr), "%" PRIu64, rev);
 	status = ctl_at_open(ctl, s->path, expr, &at);
 	if (!status && at.fd >= 0 && S_ISREG(s->mode)) {
-		status = ctl_at_reopen(&at, O_RDONLY, s->path, &s->fd);
+		status = ctl_at_reopen(&at, O_RDONLY, s->path, &fd);
+		s->fd = status ? -1 : fd;
 	} else if (!status) {
 		s->fd = memfd_create("mvccctl", MFD_CLOEXEC);
 		err = s->fd < 0 ? -errno : 0;
@@ -240,7 +241,7 @@ static int print_content(struct ctl_diff *d, const struct side *a, const struct 
 			 (char[]){ "/dev/fd/4" },
 			 NULL };
 	int status = 0;
-	pid_t pid;
+	pid_t pid = -1;
 
 	if (is_binary(a) || is_binary(b)) {
 		printf("Binary files %s and %s differ\n", argv[4], argv[6]);
@@ -281,28 +282,31 @@ static int print_patch(struct ctl_diff *d, struct side *a, struct side *b, bool 
 
 /* ---- entries ---------------------------------------------------------------------------------------- */
 
+/* A copy that ends with a NUL; NULL when out of memory. */
+static char *path_text(struct json_object *entry, const char *key)
+{
+	struct buf path = { 0 };
+	char *text = NULL;
+
+	if (json_get_bytes(entry, key, &path) == -ENOENT)
+		json_get_bytes(entry, "path", &path);
+	if (buf_put_u8(&path, 0) == 0)
+		text = strdup((const char *)path.data);
+	buf_release(&path);
+	return text;
+}
+
 static int side_of(struct json_object *entry, const char *key, const char *path_key, struct side *out)
 {
 	struct json_object *attr;
-	struct buf path = { 0 };
-	int err;
 
 	*out = (struct side){ .fd = -1 };
 	if (json_object_object_get_ex(entry, key, &attr)) {
 		out->mode = (uint32_t)ctl_number(attr, "mode");
 		out->size = ctl_number(attr, "size");
 	}
-	err = json_get_bytes(entry, path_key, &path);
-	if (err == -ENOENT)
-		err = json_get_bytes(entry, "path", &path);
-	if (!err)
-		err = buf_put_u8(&path, 0);
-	if (!err)
-		out->path = strdup((const char *)path.data);
-	if (!err && !out->path)
-		err = -ENOMEM;
-	buf_release(&path);
-	return err ? ctl_complain_err(err, "diff") : 0;
+	out->path = path_text(entry, path_key);
+	return out->path ? 0 : ctl_complain_err(-ENOMEM, "diff");
 }
 
 static bool differs_in(struct json_object *entry, const char *word)
@@ -362,7 +366,7 @@ static int count_content(const struct side *a, const struct side *b, struct ctl_
 	char *argv[] = { (char[]){ "diff" }, (char[]){ "-aU0" }, (char[]){ "/dev/fd/3" },
 			 (char[]){ "/dev/fd/4" }, NULL };
 	int ends[2], status;
-	pid_t pid;
+	pid_t pid = -1;
 	FILE *f;
 
 	if (pipe2(ends, O_CLOEXEC))
