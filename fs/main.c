@@ -178,7 +178,7 @@ static void print_help(void)
 	     "    -o ring_bytes=N[KMG]   the write-back ring, a power of two from 256K (16M)\n"
 	     "    -o revdir=MODE         @rev: hidden (as it is), visible or disabled\n"
 	     "    -o revname=NAME        another name for @rev\n"
-	     "    -o rev=EXPR            mount a past revision, read-only: N, head, head~K\n"
+	     "    -o rev=EXPR            mount a past revision, read-only: N, head~K, a tag, a time\n"
 	     "    -o revperm=MODE        the past asks permissions: both (then's and today's), then\n"
 	     "\n"
 	     "and the options of FUSE: allow_other, ro, noexec, ...; see mvccfs(8).");
