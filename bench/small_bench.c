@@ -2,8 +2,9 @@
  * Operations on small files, by system calls, in any directory: bench/run compares a mount with the disk
  * below it.
  *
- *	small_bench DIR FILES         prints "OPERATION nanoseconds-each", a line an operation
+ *	small_bench DIR FILES BYTES         prints "OPERATION nanoseconds-each", a line an operation
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -14,9 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CONTENT 4096
+#define CONTENT_MAX 65536
 
-static char content[CONTENT];
+static char content[CONTENT_MAX];
+static size_t bytes; /* of a file; what is appended comes to as much again */
 
 static void must(int res, const char *what)
 {
@@ -39,7 +41,7 @@ static void write_file(unsigned long i, int flags)
 	name_of(name, i);
 	fd = open(name, O_WRONLY | flags, 0644);
 	must(fd, name);
-	if (write(fd, content, CONTENT) != CONTENT)
+	if (write(fd, content, bytes) != (ssize_t)bytes)
 		must(-1, "write");
 	must(close(fd), "close");
 }
@@ -76,9 +78,27 @@ static void read_one(unsigned long i)
 	name_of(name, i);
 	fd = open(name, O_RDONLY);
 	must(fd, name);
-	if (read(fd, content, CONTENT) != CONTENT)
+	if (read(fd, content, bytes) != (ssize_t)bytes)
 		must(-1, "read");
 	must(close(fd), "close");
+}
+
+/* Of each name its share: the first one has them all listed. */
+static void list_one(unsigned long i)
+{
+	const struct dirent *e;
+	DIR *dir;
+
+	if (i > 0)
+		return;
+	dir = opendir(".");
+	must(dir ? 0 : -1, "opendir");
+	do {
+		errno = 0;
+		e = readdir(dir);
+	} while (e);
+	must(errno ? -1 : 0, "readdir");
+	must(closedir(dir), "closedir");
 }
 
 static void chmod_one(unsigned long i)
@@ -132,6 +152,7 @@ static const struct {
 	{ "append", append_one },
 	{ "stat", stat_one },
 	{ "open-read", read_one },
+	{ "list, each name", list_one },
 	{ "chmod", chmod_one },
 	{ "rename", rename_one },
 	{ "unlink", unlink_one },
@@ -149,10 +170,11 @@ static int64_t now_ns(void)
 
 int main(int argc, char **argv)
 {
-	unsigned long files = argc == 3 ? strtoul(argv[2], NULL, 10) : 0;
+	unsigned long files = argc == 4 ? strtoul(argv[2], NULL, 10) : 0;
 
-	if (!files) {
-		fprintf(stderr, "usage: small_bench DIR FILES\n");
+	bytes = argc == 4 ? strtoul(argv[3], NULL, 10) : 0;
+	if (!files || !bytes || bytes > CONTENT_MAX) {
+		fprintf(stderr, "usage: small_bench DIR FILES BYTES\n");
 		return 2;
 	}
 	must(chdir(argv[1]), argv[1]);
@@ -162,7 +184,7 @@ int main(int argc, char **argv)
 
 		for (unsigned long i = 0; i < files; i++)
 			operations[op].one(i);
-		printf("%s %lld\n", operations[op].name, (long long)((now_ns() - start) / (int64_t)files));
+		printf("%s\t%lld\n", operations[op].name, (long long)((now_ns() - start) / (int64_t)files));
 	}
 	return 0;
 }

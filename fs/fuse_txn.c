@@ -277,10 +277,18 @@ static int file_open(fuse_req_t req, struct node *node, struct handle *h, struct
 
 static void file_read(fuse_req_t req, struct node *node, struct handle *h, size_t size, uint64_t off)
 {
+	struct buf text = { 0 };
+	int err;
+
 	(void)node;
 	pthread_mutex_lock(&h->lock);
-	reply_part(req, slice_buf(&h->reply), size, off);
+	err = buf_copy(&text, slice_buf(&h->reply));
 	pthread_mutex_unlock(&h->lock);
+	if (err)
+		reply_err(req, err);
+	else
+		reply_part(req, slice_buf(&text), size, off); /* last: the handle may be closed at once */
+	buf_release(&text);
 }
 
 /* What is written is added to what the handle has: a message comes line by line. */

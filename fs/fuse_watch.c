@@ -21,6 +21,7 @@
 enum {
 	MAKE_BYTES = 64 << 10, /* lines made at a time, about */
 	KEEP_BYTES = 64 << 10, /* of what was read already */
+	MORE_BYTES = 64 << 10, /* that a reader may expect, as nobody knows how many there will be */
 	GROUPS_MAX = 256,
 };
 
@@ -349,7 +350,8 @@ static int watch_getattr(struct mount *m, struct node *node, struct ns_attr *att
 	}
 	attr->mode = S_IFREG | (attr->mode & 0444);
 	attr->nlink = 1;
-	attr->size = atomic_load(&all->longest); /* so that it never shrinks for one who has read so much */
+	/* It never shrinks for one who has read so much; and is more, as `tail -f` reads no further than the size. */
+	attr->size = atomic_load(&all->longest) + MORE_BYTES;
 	attr->alloc = 0;
 	attr->mtime_ns = attr->ctime_ns = all->seen_ns;
 	pthread_mutex_unlock(&all->lock);

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -44,8 +45,8 @@ struct options {
 
 /* What the process is, for the log and for the one who waits for it. */
 static struct {
-	bool to_syslog;
-	int ready_fd; /* the parent waits at its other end; -1: nobody does */
+	atomic_bool to_syslog; /* set while other threads may log already */
+	int ready_fd;          /* the parent waits at its other end; -1: nobody does */
 } daemon_state = { .ready_fd = -1 };
 
 static void log_text(void *arg, int priority, const char *text)
@@ -177,7 +178,7 @@ static void print_help(void)
 	     "    -o ring_bytes=N[KMG]   the write-back ring, a power of two from 256K (16M)\n"
 	     "    -o revdir=MODE         @rev: hidden (as it is), visible or disabled\n"
 	     "    -o revname=NAME        another name for @rev\n"
-	     "    -o rev=EXPR            mount a past revision, read-only: N, head, head~K\n"
+	     "    -o rev=EXPR            mount a past revision, read-only: N, head~K, a tag, a time\n"
 	     "    -o revperm=MODE        the past asks permissions: both (then's and today's), then\n"
 	     "\n"
 	     "and the options of FUSE: allow_other, ro, noexec, ...; see mvccfs(8).");

@@ -1145,19 +1145,31 @@ int ns_rename(struct ns *ns, const struct ns_who *who, uint64_t dir, struct slic
 
 /* ---- looking ----------------------------------------------------------------------------------- */
 
-int ns_getattr(struct ns *ns, uint64_t ino, struct ns_attr *out)
+/* `*n`: the inode, with a reference, if it is open or dirty. */
+static int getattr_now(struct ns *ns, uint64_t ino, struct ns_attr *out, struct ns_inode **n)
 {
 	pthread_rwlock_t *lock = stripe_of(ns, ino);
-	struct ns_inode *n;
 	int err = 0;
 
 	pthread_rwlock_rdlock(lock);
-	n = inode_find(ns, ino);
-	if (n && n->loaded)
-		inode_attr(n, out);
+	*n = inode_find(ns, ino);
+	if (*n && (*n)->loaded)
+		inode_attr(*n, out);
 	else
 		err = stored_getattr(ns, ino, out);
 	pthread_rwlock_unlock(lock);
+	return err;
+}
+
+int ns_getattr(struct ns *ns, uint64_t ino, struct ns_attr *out)
+{
+	struct ns_inode *n, *again;
+	int err = getattr_now(ns, ino, out, &n);
+
+	if (err == -ENOENT && n && inode_was_removed(n)) {
+		err = getattr_now(ns, ino, out, &again);
+		inode_put(again); /* the same: we hold it */
+	}
 	if (n)
 		inode_put(n);
 	if (!err && S_ISDIR(out->mode))

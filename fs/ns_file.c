@@ -254,6 +254,10 @@ int inode_load_locked(struct ns_inode *n)
 		return err;
 	err = src_row(src, n->ino, &held);
 	mvcc_view_close(src.view);
+	if (err == -ENOENT && n->opens && !n->gone.rev) {
+		err = inode_notice_locked(n);
+		return err || n->loaded ? err : -ENOENT;
+	}
 	if (!err)
 		err = buf_copy(&n->name, held.row.name);
 	if (!err)
@@ -461,6 +465,19 @@ int inode_lease_over_locked(struct ns_inode *n)
 	/* Whichever revision removes it: at that of its row's last change it is as it was. */
 	return inode_gone_locked(
 		n, (struct ns_gone){ n->ino, (n->base.mod_rev > floor ? n->base.mod_rev : floor) + 1 });
+}
+
+bool inode_was_removed(struct ns_inode *n)
+{
+	pthread_rwlock_t *lock = stripe_of(n->ns, n->ino);
+	bool gone;
+
+	pthread_rwlock_wrlock(lock);
+	if (n->opens && !n->gone.rev)
+		inode_notice_locked(n);
+	gone = n->gone.rev && n->loaded;
+	pthread_rwlock_unlock(lock);
+	return gone;
 }
 
 int inode_names_locked(struct ns *ns, uint64_t ino)
@@ -863,9 +880,8 @@ void lock_for_reading(struct ns_inode *n)
 	pthread_rwlock_wrlock(lock);
 }
 
-ssize_t ns_file_read(struct ns_file *f, uint64_t off, void *out, size_t len)
+static ssize_t read_now(struct ns_inode *n, uint64_t off, void *out, size_t len)
 {
-	struct ns_inode *n = f->inode;
 	struct ns_src src;
 	ssize_t got;
 
@@ -881,6 +897,14 @@ ssize_t ns_file_read(struct ns_file *f, uint64_t off, void *out, size_t len)
 	}
 	pthread_rwlock_unlock(stripe_of(n->ns, n->ino));
 	return got;
+}
+
+ssize_t ns_file_read(struct ns_file *f, uint64_t off, void *out, size_t len)
+{
+	struct ns_inode *n = f->inode;
+	ssize_t got = read_now(n, off, out, len);
+
+	return got == -ENOENT && inode_was_removed(n) ? read_now(n, off, out, len) : got;
 }
 
 static void touch_data(struct ns_inode *n)
@@ -1334,14 +1358,11 @@ static int seek_dirty(struct ns_inode *n, uint64_t off, int whence, uint64_t *ou
 	return got < 0 ? got : 0;
 }
 
-int ns_file_seek(struct ns_file *f, uint64_t off, int whence, uint64_t *out)
+static int seek_now(struct ns_inode *n, uint64_t off, int whence, uint64_t *out)
 {
-	struct ns_inode *n = f->inode;
 	struct ns_src src;
 	int err;
 
-	if (whence != SEEK_DATA && whence != SEEK_HOLE)
-		return -EINVAL;
 	lock_for_reading(n);
 	if (n->loaded) {
 		err = seek_dirty(n, off, whence, out);
@@ -1354,6 +1375,17 @@ int ns_file_seek(struct ns_file *f, uint64_t off, int whence, uint64_t *out)
 	}
 	pthread_rwlock_unlock(stripe_of(n->ns, n->ino));
 	return err;
+}
+
+int ns_file_seek(struct ns_file *f, uint64_t off, int whence, uint64_t *out)
+{
+	struct ns_inode *n = f->inode;
+	int err;
+
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	err = seek_now(n, off, whence, out);
+	return err == -ENOENT && inode_was_removed(n) ? seek_now(n, off, whence, out) : err;
 }
 
 /* ---- committing -------------------------------------------------------------------------------- */
@@ -1707,7 +1739,7 @@ int ns_file_open(struct ns *ns, const struct ns_who *who, uint64_t ino, unsigned
 		err = ns->live ? -ENOENT : inode_gone_locked(n, gone);
 	else if (!err && !n->loaded && !trunc) {
 		err = inode_load_locked(n); /* is it there? */
-		n->loaded = false;
+		n->loaded = n->loaded && n->gone.rev;
 	}
 	if (!err && trunc) {
 		err = inode_dirty_locked(n, who, "write");

@@ -257,6 +257,12 @@ int inode_gone_locked(struct ns_inode *n, struct ns_gone gone);
 int inode_notice_locked(struct ns_inode *n);
 
 /*
+ * The store has no such inode. Is it an open one that was removed just now, and nobody has noticed yet (as the end of a
+ * lease is told a moment later)? Then it is gone now, and loaded. Takes its stripe lock.
+ */
+bool inode_was_removed(struct ns_inode *n);
+
+/*
  * The names of an inode were changed in the store: one that is dirty takes them over, or it would put
  * the old ones back. Caller holds its stripe lock exclusively.
  */

@@ -453,11 +453,12 @@ static int encode_update(struct mvcc_txn *txn, struct slice key, struct txn_writ
 		next = was; /* the value before stays alive while the next one is made of it */
 		rec.value = slice_buf(&txn->value);
 	}
-	rec.mod = rev;
-	rec.version++;
 	buf_clear(&txn->rec);
-	if (!err)
+	if (!err) {
+		rec.mod = rev;
+		rec.version++;
 		err = record_encode(&txn->rec, &rec);
+	}
 	buf_release(&next);
 	gen_set_unref(set);
 	if (!err)

@@ -46,7 +46,8 @@ static void test_what_is_too_long_is_cut_at_a_character(void)
 	char text[10000];
 
 	memset(text, 'x', sizeof(text));
-	memcpy(text + NS_SESSION_MAX - 1, "\xc3\xbc", 2); /* ends one byte too late */
+	text[NS_SESSION_MAX - 1] = '\xc3'; /* ends one byte too late */
+	text[NS_SESSION_MAX] = '\xbc';
 	label_scan(&scan, slice_str(name));
 	label_scan(&scan, slice_of(text, sizeof(text)));
 	label_scan(&scan, slice_of("\0" LABEL_MESSAGE "=next", sizeof(LABEL_MESSAGE) + 6));

@@ -12,7 +12,7 @@ enum { LINES_MAX = 2000 };
 
 static struct fixture *fx;
 static struct ns *ns;
-static char *text;               /* of the metrics, cut into lines */
+static char *text; /* of the metrics, cut into lines */
 static const char *lines[LINES_MAX];
 static size_t nlines;
 
@@ -20,7 +20,9 @@ static void set_up(void)
 {
 	static const struct ns_who who = { .uid = 1, .comm = "test" };
 	struct ns_options opt = { 0 };
-	struct metrics_env env = { .db_path = "/srv/a \"quoted\" \\ path", .started_ns = 1700000000123456789, .nodes = 7 };
+	struct metrics_env env = { .db_path = "/srv/a \"quoted\" \\ path",
+				   .started_ns = 1700000000123456789,
+				   .nodes = 7 };
 	struct buf out = { 0 };
 	struct ns_attr attr;
 	char *save = NULL;
@@ -100,7 +102,8 @@ static void test_each_family_is_told_of_before_its_samples(void)
 		snprintf(kind, sizeof(kind), "%s", name + strlen(family));
 		CU_ASSERT(starts(name, family));
 		if (strcmp(type, "histogram") == 0)
-			CU_ASSERT(!strcmp(kind, "_bucket") || !strcmp(kind, "_sum") || !strcmp(kind, "_count"))
+			CU_ASSERT(!strcmp(kind, "_bucket") || !strcmp(kind, "_sum") ||
+				  !strcmp(kind, "_count"))
 		else
 			CU_ASSERT_STRING_EQUAL(kind, "");
 	}

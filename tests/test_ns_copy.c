@@ -192,6 +192,31 @@ static void test_a_source_that_goes_before_the_copy_is_committed(void)
 	assert_file(target, LEN, 7);
 }
 
+/* The target's transaction began before the second source was there, and does not see it. */
+static void test_a_source_younger_than_what_the_target_has(void)
+{
+	uint64_t first = make_file("first", 7, LEN), second, target, copied;
+	struct ns_file *to = create("target", &target), *from = reopen(first, NS_OPEN_READ);
+
+	CU_ASSERT_EQUAL(copy_live(from, 0, to, 0, LEN, &copied), 0);
+	done(from);
+	second = make_file("second", 8, LEN);
+	from = reopen(second, NS_OPEN_READ);
+	CU_ASSERT_EQUAL(copy_live(from, 0, to, LEN, LEN / 2, &copied), 0);
+	CU_ASSERT_EQUAL(copy_live(from, LEN / 2, to, LEN + LEN / 2, LEN / 2, &copied), 0);
+	done(from);
+	CU_ASSERT_EQUAL(ns_unlink(ns, &me, NS_ROOT, slice_str("second"), NULL), 0);
+	CU_ASSERT_EQUAL(mvcc_compact(fx->db, MVCC_REV_LATEST), 0);
+	CU_ASSERT_EQUAL(mvcc_upkeep(fx->db), 0);
+	done(to);
+	CU_ASSERT_EQUAL(mvcc_compact(fx->db, MVCC_REV_LATEST), 0);
+	CU_ASSERT_EQUAL(mvcc_upkeep(fx->db), 0);
+	to = reopen(target, NS_OPEN_READ);
+	assert_bytes(to, 0, LEN, 7, 0);
+	assert_bytes(to, LEN, LEN, 8, 0);
+	done(to);
+}
+
 static void test_the_past_is_shared_too(void)
 {
 	uint64_t source = make_file("source", 7, LEN), target, copied = 0, before;
@@ -417,7 +442,7 @@ static void model_compact(struct model *m)
 
 static void test_random_copies_against_plain_arrays(void)
 {
-	uint64_t steps = fixture_env("MODEL_OPS", 600);
+	uint64_t steps = fixture_env("COPY_OPS", 600);
 	struct model m = { .seed = fixture_env("MVCCFS_TEST_SEED", 4711) };
 
 	if (steps > 600)
@@ -475,6 +500,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_copy_stores_nothing),
 	UNIT_TEST(test_each_side_has_its_own_life),
 	UNIT_TEST(test_a_source_that_goes_before_the_copy_is_committed),
+	UNIT_TEST(test_a_source_younger_than_what_the_target_has),
 	UNIT_TEST(test_the_past_is_shared_too),
 	UNIT_TEST(test_one_revision_of_the_past_at_a_time),
 	UNIT_TEST(test_what_cannot_be_shared),

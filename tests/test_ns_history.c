@@ -170,9 +170,9 @@ static void test_each_change_of_a_file_is_a_version(void)
 
 static void test_a_file_that_is_gone_has_its_versions(void)
 {
-	write_file("/f", "one"); /* 2 */
-	remove_name("/f", false); /* 3 */
-	write_file("/g", "x");    /* 4 */
+	write_file("/f", "one");   /* 2 */
+	remove_name("/f", false);  /* 3 */
+	write_file("/g", "x");     /* 4 */
 	write_file("/f", "again"); /* 5 */
 	remove_name("/f", false);  /* 6 */
 	assert_versions("/f", "2 5");

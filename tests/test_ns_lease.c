@@ -325,6 +325,51 @@ static void test_a_dirty_file_does_not_come_back(void)
 	CU_ASSERT_EQUAL(ns_getxattr(ns, ino, "user.x", &(struct buf){ 0 }), -ENODATA);
 }
 
+/* It has gone, and whoever has it open comes before that is told: as after an unlink, not as if it had never been. */
+static void test_an_open_file_that_has_just_gone(void)
+{
+	uint64_t ino = make_file("f", 200000), data = 1;
+	struct ns_file *reader = NULL, *late = NULL;
+	struct ns_attr attr = { 0 };
+	char got[8] = "";
+
+	CU_ASSERT_EQUAL(ns_set_ttl(ns, &me, ino, 60), 0);
+	CU_ASSERT_EQUAL(ns_file_open(ns, &me, ino, NS_OPEN_READ, (struct ns_gone){ 0 }, &reader), 0);
+	pass(61);
+	CU_ASSERT_EQUAL(ns_file_read(reader, 199998, got, 8), 2);
+	CU_ASSERT_EQUAL(got[1], 'x');
+	CU_ASSERT_EQUAL(ns_file_seek(reader, 0, SEEK_DATA, &data), 0);
+	CU_ASSERT_EQUAL(data, 0);
+	CU_ASSERT_EQUAL(ns_getattr(ns, ino, &attr), 0);
+	CU_ASSERT_EQUAL(attr.nlink, 0);
+	CU_ASSERT_EQUAL(attr.size, 200000);
+	CU_ASSERT_EQUAL(ns_file_open(ns, &me, ino, NS_OPEN_WRITE, (struct ns_gone){ 0 }, &late), 0);
+	write_at(late, 0, "y", 1);
+	CU_ASSERT_EQUAL(ns_file_close(late), 0);
+	CU_ASSERT_EQUAL(ns_file_read(reader, 0, got, 2), 2);
+	CU_ASSERT_NSTRING_EQUAL(got, "yx", 2);
+	CU_ASSERT_EQUAL(ns_file_close(reader), 0);
+	CU_ASSERT_EQUAL(ns_getattr(ns, ino, &attr), -ENOENT);
+	CU_ASSERT_EQUAL(rows(), 1);
+}
+
+static void test_the_first_to_come_is_a_writer(void)
+{
+	uint64_t ino = make_file("f", 5);
+	struct ns_file *f = NULL;
+	char got[8] = "";
+
+	CU_ASSERT_EQUAL(ns_set_ttl(ns, &me, ino, 60), 0);
+	CU_ASSERT_EQUAL(ns_file_open(ns, &me, ino, NS_OPEN_WRITE, (struct ns_gone){ 0 }, &f), 0);
+	pass(61);
+	write_at(f, 5, "y", 1);
+	CU_ASSERT_EQUAL(ns_file_read(f, 0, got, 8), 6);
+	CU_ASSERT_NSTRING_EQUAL(got, "xxxxxy", 6);
+	CU_ASSERT_EQUAL(ns_file_flush(f), 0);
+	CU_ASSERT_EQUAL(ns_file_close(f), 0);
+	CU_ASSERT_EQUAL(rows(), 1);
+}
+
 /* The time is over, and nobody has removed it yet: no change of it is taken. */
 static void test_a_file_whose_time_is_over_cannot_be_changed(void)
 {
@@ -441,6 +486,8 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_files_share_a_lease),
 	UNIT_TEST(test_a_directory_has_none),
 	UNIT_TEST(test_a_dirty_file_does_not_come_back),
+	UNIT_TEST(test_an_open_file_that_has_just_gone),
+	UNIT_TEST(test_the_first_to_come_is_a_writer),
 	UNIT_TEST(test_a_file_whose_time_is_over_cannot_be_changed),
 	UNIT_TEST(test_it_can_be_unlinked_before),
 	UNIT_TEST(test_it_outlives_a_restart),

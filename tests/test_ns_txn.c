@@ -1081,7 +1081,7 @@ static void check_model(uint64_t seed, unsigned ops)
 static void test_random_operations_do_in_a_transaction_what_they_do_live(void)
 {
 	for (uint64_t seed = 1; seed <= 12; seed++)
-		check_model(seed * 1000003, (unsigned)fixture_env("MODEL_OPS", 400));
+		check_model(seed * 1000003, (unsigned)fixture_env("TXN_OPS", 400));
 }
 
 static void test_a_directory_may_be_emptied_while_it_is_read(void)

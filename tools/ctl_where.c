@@ -280,9 +280,12 @@ int ctl_cwd_place(const struct ctl *ctl, char **out)
 {
 	char *cwd = getcwd(NULL, 0);
 	struct mounts ms;
-	int err = cwd ? mounts_read(&ms) : -errno;
+	int err;
 
 	*out = NULL;
+	if (!cwd)
+		return ctl_complain_err(-errno, "the working directory");
+	err = mounts_read(&ms);
 	if (!err && ctl->dev)
 		*out = tree_place(&ms, ctl->dev, cwd);
 	if (!err)

@@ -1,12 +1,29 @@
 #!/bin/bash
-# The manual pages are well-formed, mvcc(3) names every public function, and what docs/etcd.md says is tested by a
-# function is tested by one that exists.
+# The manual pages are well-formed, mvccctl(1) has each verb and each option of it, mvcc(3) names every public function,
+# and what docs/etcd.md says is tested by a function is tested by one that exists.
 . "$(dirname "$0")/lib.sh"
 cd "$MVCCFS_SRC"
 
 for page in man/*.[1-8]; do
 	equal "$page is clean" "" "$(groff -t -man -Tutf8 -ww -b -z "$page" 2>&1)"
 done
+
+# mvccctl(1): synopsis and sections are those of `mvccctl --help`, in its order; and each option that the help of a verb
+# tells is on the page.
+"$MVCCCTL_BIN" --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z-]*\) .*/\1/p' >"$WORK/verbs"
+[ -s "$WORK/verbs" ] || fail "mvccctl --help tells no verb"
+sed 's/\\-/-/g' man/mvccctl.1 >"$WORK/mvccctl.1"
+equal "mvccctl(1) has a synopsis of each verb, in order" "$(cat "$WORK/verbs")" \
+	"$(sed -n '/^\.SH SYNOPSIS/,/^\.SH DESCRIPTION/s/^\.B mvccctl \([a-z-]*\).*/\1/p' "$WORK/mvccctl.1" | uniq)"
+equal "and a section, in order" "$(cat "$WORK/verbs")" \
+	"$(sed -n '/^\.SH VERBS/,/^\.SH EXIT/s/^\.SS \([a-z-]*\).*/\1/p' "$WORK/mvccctl.1" | uniq)"
+missing=
+while read -r verb; do
+	for option in $("$MVCCCTL_BIN" "$verb" --help | grep -oE '(^|[ [(,])--[a-z][a-z-]+' | tr -d ' [(,' | sort -u); do
+		grep -qE -e "$option([^a-z-]|\$)" "$WORK/mvccctl.1" || missing+=" $verb $option"
+	done
+done <"$WORK/verbs"
+equal "and each option" "" "$missing"
 
 # The headers that are installed.
 mapfile -t headers < <(sed -n '/set(mvccfs_public_headers/,/)/p' cmake/install.cmake | grep -o 'mvcc/[a-z]*\.h')

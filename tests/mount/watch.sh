@@ -54,6 +54,17 @@ ends() {
 	equal "$1" 0 $status
 }
 
+# ---- tail, when nobody else reads and makes the file look longer -----------------------------------------
+
+start alone tail -f @watch
+alone=$last
+mkdir first
+until_true "tail alone is told" lines alone 1 || true
+equal "and shows it" "mkdir /first" "$(kinds alone)"
+rmdir first
+until_true "tail alone is told again" lines alone 2 || true
+stop $alone
+
 # ---- common readers --------------------------------------------------------------------------------------
 
 start head head -n 1 @watch
