@@ -1,4 +1,4 @@
-#include "tools/ctl.h"
+#include "tools/ctl_diff.h"
 
 #include "fs/expr.h"
 #include "fs/json_bytes.h"
@@ -11,7 +11,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 
-enum { OPT_SINCE = 256, OPT_UNTIL, OPT_USER, OPT_COMM, OPT_OP, OPT_SESSION };
+enum { OPT_SINCE = 256, OPT_UNTIL, OPT_USER, OPT_COMM, OPT_OP, OPT_SESSION, OPT_STAT };
 
 struct log_args {
 	char *path;          /* from the root of the tree; NULL: all */
@@ -21,6 +21,8 @@ struct log_args {
 	bool by_uid;
 	uint32_t uid;
 	int64_t since_ns, until_ns; /* 0: any; no revision is of 1970 */
+	bool diff;                  /* tell what each changed, */
+	enum ctl_diff_form form;    /* so */
 };
 
 /* ---- one entry ----------------------------------------------------------------------------------- */
@@ -67,7 +69,23 @@ static void print_line(struct json_object *o)
 	putchar('\n');
 }
 
-static int print_entry(const struct ctl *ctl, struct json_object *o)
+/* What the revision changed; a blank line ends it. */
+static int print_diff(struct ctl *ctl, const struct log_args *args, uint64_t rev)
+{
+	struct ctl_diff d = { .ctl = ctl, .form = args->form, .color = ctl_want_color() };
+	char from[24], to[24];
+	int status;
+
+	if (rev == MVCC_REV_FIRST)
+		return 0;
+	snprintf(from, sizeof(from), "%" PRIu64, rev - 1);
+	snprintf(to, sizeof(to), "%" PRIu64, rev);
+	status = ctl_diff_end(&d, ctl_diff_ask(&d, NULL, from, to));
+	putchar('\n');
+	return status;
+}
+
+static int print_entry(struct ctl *ctl, const struct log_args *args, struct json_object *o)
 {
 	if (ctl->json)
 		return ctl_print_json(o);
@@ -75,7 +93,7 @@ static int print_entry(const struct ctl *ctl, struct json_object *o)
 		ctl_print_nul(o, "path");
 	else
 		print_line(o);
-	return 0;
+	return args->diff ? print_diff(ctl, args, ctl_number(o, "rev")) : 0;
 }
 
 /* ---- pages of them ------------------------------------------------------------------------------- */
@@ -129,7 +147,7 @@ static int set_rev(struct buf *text, uint64_t rev)
 	return buf_copy(text, slice_str(digits)) ? ctl_complain_err(-ENOMEM, "log") : 0;
 }
 
-static int print_page(const struct ctl *ctl, struct json_object *reply, uint64_t *left)
+static int print_page(struct ctl *ctl, const struct log_args *args, struct json_object *reply, uint64_t *left)
 {
 	struct json_object *entries;
 	size_t n;
@@ -140,7 +158,7 @@ static int print_page(const struct ctl *ctl, struct json_object *reply, uint64_t
 		return ctl_complain(CTL_TROUBLE, "the reply has no entries");
 	n = json_object_array_length(entries);
 	for (size_t i = 0; i < n && *left && !status; i++, --*left)
-		status = print_entry(ctl, json_object_array_get_idx(entries, i));
+		status = print_entry(ctl, args, json_object_array_get_idx(entries, i));
 	return status;
 }
 
@@ -159,7 +177,7 @@ static int print_log(struct ctl *ctl, struct log_args *args)
 		json_object_put(req);
 		if (status)
 			break;
-		status = print_page(ctl, reply, &left);
+		status = print_page(ctl, args, reply, &left);
 		next = ctl_number(reply, "next");
 		if (!status && next)
 			status = set_rev(&args->from, ctl_number(reply, "from"));
@@ -219,6 +237,11 @@ static int take_option(struct log_args *args, int opt)
 	case OPT_USER:
 		args->by_uid = parse_user(optarg, &args->uid);
 		return args->by_uid ? 0 : ctl_complain(CTL_TROUBLE, "there is no user \"%s\"", optarg);
+	case 'p':
+	case OPT_STAT:
+		args->diff = true;
+		args->form = opt == 'p' ? CTL_DIFF_PATCH : CTL_DIFF_STAT;
+		return 0;
 	case OPT_COMM:
 		args->comm = optarg;
 		return 0;
@@ -266,17 +289,21 @@ static int run(struct ctl *ctl, int argc, char **argv)
 						 { "comm", required_argument, NULL, OPT_COMM },
 						 { "op", required_argument, NULL, OPT_OP },
 						 { "session", required_argument, NULL, OPT_SESSION },
+						 { "patch", no_argument, NULL, 'p' },
+						 { "stat", no_argument, NULL, OPT_STAT },
 						 CTL_LONG_OPTIONS };
 	struct log_args args = { .limit = UINT64_MAX };
 	int opt, status;
 
-	while ((opt = getopt_long(argc, argv, "n:" CTL_SHORT_OPTIONS, options, NULL)) != -1) {
-		bool own = opt == 'n' || (opt >= OPT_SINCE && opt <= OPT_SESSION);
+	while ((opt = getopt_long(argc, argv, "n:p" CTL_SHORT_OPTIONS, options, NULL)) != -1) {
+		bool own = opt == 'n' || opt == 'p' || (opt >= OPT_SINCE && opt <= OPT_STAT);
 
 		status = own ? take_option(&args, opt) : 0;
 		if (status || (!own && !ctl_option(ctl, &ctl_log, opt, &status)))
 			return status;
 	}
+	if (args.diff && (ctl->json || ctl->nul))
+		return ctl_complain(CTL_TROUBLE, "--json and -z do not go with -p and --stat");
 	status = run_args(ctl, &args, argc - optind, argv + optind);
 	free(args.path);
 	buf_release(&args.from);
@@ -286,7 +313,7 @@ static int run(struct ctl *ctl, int argc, char **argv)
 
 const struct ctl_verb ctl_log = {
 	.name = "log",
-	.synopsis = "[-n N] [FILTER...] [--json | -z] [PATH] [A..B]",
+	.synopsis = "[-n N] [FILTER...] [-p | --stat | --json | -z] [PATH] [A..B]",
 	.summary = "what was changed, when and by whom",
 	.help = "Lists revisions, newest first, one a line: revision, local time, user, program, operation,\n"
 		"path, after <- the other path of a rename or link, [session] and \"message\" if it has "
@@ -300,6 +327,7 @@ const struct ctl_verb ctl_log = {
 		"yesterday\n"
 		"  --user U       only what this user did (a name or number), --comm C: this program,\n"
 		"                 --op WORD: by this operation, --session S: with this label\n"
+		"  -p, --patch    with each, what it changed, as a patch; --stat: how many lines\n"
 		"  --json         one JSON object a line\n"
 		"  -z, --null     only the paths, each ended by a NUL\n",
 	.run = run,

@@ -85,6 +85,10 @@ is "show: the newest" "/e/bin|" sh -c "'$MVCCCTL_BIN' show -z | tr '\0' '|'"
 exits "show: the first one" 0 mvccctl show 1
 exits "show: none such" 1 mvccctl show 99
 
+is "log -p" '+TWO' sh -c "'$MVCCCTL_BIN' log -p 5..5 | grep '^+T'"
+is "log --stat" $' /e/link | 1 +\n /d/f | 2 +-' sh -c "'$MVCCCTL_BIN' log --stat | grep -E '(link|d/f) \\| [12] (.-|.\$)'"
+exits "log -p is no JSON" 2 mvccctl log -p --json
+
 # ---- undo, followed at once ---------------------------------------------------------------------------------
 cat e/bin >"$WORK/bin"
 exec 5<e/bin 6<e/f
@@ -207,6 +211,34 @@ exits "restore: all is so already" 0 mvccctl restore 5 d
 exits "restore: neither now nor then" 1 mvccctl restore 5 none
 exits "restore: below a file" 2 mvccctl restore 5 d/f/x
 exits "restore: usage" 2 mvccctl restore 5
+
+# ---- killed meanwhile: all of it or nothing -----------------------------------------------------------------
+mkdir many
+for i in {1..400}; do echo "$i" >"many/$i"; done
+full=$(head_rev)
+rm -r many
+for round in 0 1 2 3 4 5; do
+	before=$(head_rev)
+	(mvccctl undo "$((full + 1))..$before" >"$WORK/undone" 2>&1 || true) &
+	undoer=$!
+	python3 -c "import time; time.sleep($round * 0.015)" # anywhere in it: whatever came of it must be sound
+	kill -9 "$(daemon_pid)"
+	wait $undoer
+	cd "$WORK"
+	umount -l "$MNT" 2>/dev/null || fusermount3 -uz "$MNT"
+	until_true "the killed daemon is gone" not_locked
+	mount_fs
+	cd "$MNT"
+	if [ -e many ]; then
+		same_trees "killed after $round: undone whole" . "@rev/$full"
+		equal "... in one revision" $((before + 1)) "$(head_rev)"
+		quiet mvccctl undo "$((before + 1))"
+	else
+		equal "killed after $round: nothing was done" "$before" "$(head_rev)"
+	fi
+done
+exits "and the database is sound" 0 mvccctl check
+cd "$WORK"
 
 # ---- not mounted -----------------------------------------------------------------------------------------------------
 cd "$WORK"
