@@ -12,6 +12,7 @@
 #include <linux/falloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/statvfs.h>
 
 static const struct ns_who me = { .uid = 1000, .gid = 100, .pid = 42, .comm = "test" };
 static const struct mvcc_story side = { .op = "side", .comm = "test" };
@@ -291,6 +292,38 @@ static void test_a_writer_who_never_rests_holds_nobody_up(void)
 	tree_close(&t);
 }
 
+static void test_what_cannot_be_committed_before_keeps_the_change_away(void)
+{
+	struct removal r = { .name = "old" };
+	struct ns_options opt = { .commit_ms = 60000 };
+	struct ns_file *f;
+	struct ns_attr attr;
+	struct statvfs st;
+	mvcc_rev_t rev;
+	struct tree t;
+	uint64_t ino;
+
+	tree_open(&t);
+	CU_ASSERT_EQUAL(ns_file_close(make_open(&t, "old", "kept", &r.ino)), 0);
+	CU_ASSERT_EQUAL(ns_close(t.ns), 0);
+	CU_ASSERT_EQUAL_FATAL(statvfs(t.fx->tmp, &st), 0);
+	t.fx->opt.reserve_bytes =
+		2 * (uint64_t)st.f_bavail * st.f_frsize; /* a full disk: only deletes are let in */
+	fixture_reopen(t.fx);
+	CU_ASSERT_EQUAL_FATAL(ns_open(t.fx->db, &opt, &t.ns), 0);
+	rev = mvcc_current(t.fx->db);
+	f = make_open(&t, "new", "does not fit", &ino);
+	CU_ASSERT_EQUAL(ns_side_run(t.ns, removal, &r, &side, NULL), -ENOSPC);
+	CU_ASSERT_EQUAL(mvcc_current(t.fx->db), rev);
+	CU_ASSERT_EQUAL(ns_lookup(t.ns, NS_ROOT, slice_str("old"), &attr), 0);
+	assert_reads(f, "does not fit");
+	CU_ASSERT_EQUAL(ns_unlink(t.ns, &me, NS_ROOT, slice_str("new"), NULL), 0);
+	CU_ASSERT_EQUAL(ns_side_run(t.ns, removal, &r, &side, NULL), 0);
+	CU_ASSERT_EQUAL(ns_lookup(t.ns, NS_ROOT, slice_str("old"), &attr), -ENOENT);
+	CU_ASSERT_EQUAL(ns_file_close(f), 0);
+	tree_close(&t);
+}
+
 static int refuse(void *arg, struct mvcc_txn *txn)
 {
 	(void)arg;
@@ -317,6 +350,7 @@ static CU_TestInfo tests[] = {
 	UNIT_TEST(test_a_file_that_the_store_removed_is_not_brought_back),
 	UNIT_TEST(test_what_the_store_removed_stays_with_its_readers),
 	UNIT_TEST(test_a_writer_who_never_rests_holds_nobody_up),
+	UNIT_TEST(test_what_cannot_be_committed_before_keeps_the_change_away),
 	UNIT_TEST(test_a_change_that_is_given_up_leaves_nothing),
 	CU_TEST_INFO_NULL,
 };
