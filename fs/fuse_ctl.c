@@ -30,6 +30,11 @@ static void write_back(void *arg)
 	notify_write_back(arg);
 }
 
+static void purged(void *arg, const uint64_t *inos, size_t n)
+{
+	notify_purged(arg, inos, n);
+}
+
 static void job_run(void *arg)
 {
 	struct ctl_job *job = arg;
@@ -51,6 +56,7 @@ static void job_run(void *arg)
 		.owner = m->owner,
 		.write_back = write_back,
 		.changed = changed,
+		.purged = purged,
 		.changed_arg = m,
 	};
 	struct buf reply = { 0 };

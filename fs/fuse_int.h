@@ -374,6 +374,9 @@ uint64_t txns_stat_ino(void);
  */
 void notify_changed(struct mount *m, mvcc_rev_t rev);
 
+/* The same for what the past had as these inodes, in order: it is gone from there, too. */
+void notify_purged(struct mount *m, const uint64_t *inos, size_t n);
+
 /* Makes the kernel write what it has of files that are open for writing. From a thread that serves no request. */
 void notify_write_back(struct mount *m);
 

@@ -56,6 +56,20 @@ static int forget_change(struct mount *m, mvcc_rev_t rev, const struct mvcc_chan
 	return 0;
 }
 
+void notify_purged(struct mount *m, const uint64_t *inos, size_t n)
+{
+	struct node **nodes;
+	size_t found;
+
+	if (node_past(&m->nodes, inos, n, &nodes, &found))
+		return; /* what the kernel has cached goes when it needs the memory */
+	for (size_t i = 0; i < found; i++) {
+		fuse_lowlevel_notify_inval_inode(m->session, id_of(m, nodes[i]), 0, 0);
+		node_release(&m->nodes, nodes[i]);
+	}
+	free(nodes);
+}
+
 void notify_changed(struct mount *m, mvcc_rev_t rev)
 {
 	const struct mvcc_entry *entry;

@@ -160,6 +160,40 @@ void node_release(struct node_table *t, struct node *node)
 	pthread_mutex_unlock(&t->lock);
 }
 
+static int ino_cmp(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+static bool is_past_of(const struct node *n, const uint64_t *inos, size_t ninos)
+{
+	return (n->kind == NODE_PAST_FILE || n->kind == NODE_PAST_DIR) && n->nlookup &&
+	       bsearch(&n->ino, inos, ninos, sizeof(inos[0]), ino_cmp);
+}
+
+int node_past(struct node_table *t, const uint64_t *inos, size_t ninos, struct node ***out, size_t *n)
+{
+	struct node **nodes;
+	size_t found = 0;
+
+	pthread_mutex_lock(&t->lock);
+	nodes = malloc((t->n + 1) * sizeof(struct node *));
+	for (size_t i = 0; nodes && i < t->nbuckets; i++)
+		for (struct node *at = t->buckets[i]; at; at = at->next)
+			if (is_past_of(at, inos, ninos)) {
+				at->refs++;
+				nodes[found++] = at;
+			}
+	pthread_mutex_unlock(&t->lock);
+	if (!nodes)
+		return -ENOMEM;
+	*out = nodes;
+	*n = found;
+	return 0;
+}
+
 void node_set_gone(struct node_table *t, struct ns_gone gone)
 {
 	struct node *n;

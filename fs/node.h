@@ -76,6 +76,12 @@ void node_forget(struct node_table *t, struct node *node, uint64_t nlookup);
 struct node *node_hold(struct node_table *t, enum node_kind kind, uint64_t ino);
 void node_release(struct node_table *t, struct node *node);
 
+/*
+ * All nodes of the past that stand for one of `inos`, which are in order, each held until node_release(). The array is the
+ * caller's to free(). 0 or -ENOMEM.
+ */
+int node_past(struct node_table *t, const uint64_t *inos, size_t ninos, struct node ***out, size_t *n);
+
 /* Notes that a live inode is gone, if the kernel knows it. */
 void node_set_gone(struct node_table *t, struct ns_gone gone);
 struct ns_gone node_gone(struct node_table *t, struct node *node);

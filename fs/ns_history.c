@@ -303,6 +303,17 @@ int ns_history_at(struct mvcc *db, struct slice path, mvcc_rev_t rev, struct ns_
 	return 0;
 }
 
+int ns_history_inodes(struct mvcc *db, struct slice path, int (*fn)(void *arg, uint64_t ino), void *arg)
+{
+	struct stretches s = { 0 };
+	int got = path_stretches(db, path, &s);
+
+	for (size_t i = 0; i < s.n && !got; i++)
+		got = fn(arg, s.at[i].ino);
+	free(s.at);
+	return got;
+}
+
 int ns_history_any(struct mvcc *db, struct slice path)
 {
 	struct stretches s = { 0 };

@@ -23,6 +23,9 @@ int ns_history(struct mvcc *db, struct slice path, struct ns_version **out, size
 /* The version of that name. -ENOENT if it is none; costs no more for a path of many versions. */
 int ns_history_at(struct mvcc *db, struct slice path, mvcc_rev_t rev, struct ns_version *out);
 
+/* Calls `fn` for each inode that the path led to in some revision, until it returns non-zero; returns that. */
+int ns_history_inodes(struct mvcc *db, struct slice path, int (*fn)(void *arg, uint64_t ino), void *arg);
+
 /* Does the path have any version? 0 or -ENOENT. */
 int ns_history_any(struct mvcc *db, struct slice path);
 

@@ -230,6 +230,7 @@ static const struct {
 	{ "retain", answer_retain },
 	{ "why", answer_why },
 	{ "del", answer_del },
+	{ "purge", answer_purge },
 	{ "changes", answer_changes },
 	{ "diff", answer_diff },
 	{ "undo", answer_undo },

@@ -31,6 +31,8 @@
  *	backup {dir}                     the newest "rev" in it
  *	progress {task}                  of a request that has that number as its "task": is it "running", at "what", "done"
  *
+ *	purge {path, dry_run}            how many "files" and "names" go; the bytes wait for a reader: "waits"
+ *
  * One that makes a revision takes its labels, "session" and "message".
  *
  * `watch` lists what was changed from revision `from` on (default: from the next one; a number may be still to come), oldest
@@ -89,7 +91,10 @@ struct query_env {
 	 * lock held. NULL when not mounted.
 	 */
 	void (*changed)(void *arg, mvcc_rev_t rev);
-	void *changed_arg; /* of both */
+
+	/* The same after a purge, with the inodes that went, in order. May be NULL. */
+	void (*purged)(void *arg, const uint64_t *inos, size_t n);
+	void *changed_arg; /* of all */
 };
 
 /*

@@ -36,6 +36,7 @@ int answer_lease_attach(const struct query_env *env, struct json_object *req, st
 int answer_lease_detach(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_watch(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_changes(const struct query_env *env, struct json_object *req, struct buf *reply);
+int answer_purge(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_del(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_diff(const struct query_env *env, struct json_object *req, struct buf *reply);
 int answer_undo(const struct query_env *env, struct json_object *req, struct buf *reply);

@@ -68,6 +68,7 @@ extern const struct ctl_verb ctl_import;
 extern const struct ctl_verb ctl_lease;
 extern const struct ctl_verb ctl_log;
 extern const struct ctl_verb ctl_ls;
+extern const struct ctl_verb ctl_purge;
 extern const struct ctl_verb ctl_put;
 extern const struct ctl_verb ctl_redo;
 extern const struct ctl_verb ctl_restore;

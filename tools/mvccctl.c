@@ -28,6 +28,7 @@ static const struct ctl_verb *const verbs[] = {
 	&ctl_import,
 	&ctl_tag,
 	&ctl_untag,
+	&ctl_purge,
 	&ctl_compact,
 	&ctl_retain,
 	&ctl_why,
