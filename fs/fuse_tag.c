@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -143,22 +144,34 @@ static int tagdir_list(struct mount *m, struct node *dir, struct handle *h, uint
 
 /* ---- changes ----------------------------------------------------------------------------------- */
 
+/* Takes the last name off a path, and slashes at its end. */
+static struct slice last_name(struct slice *path)
+{
+	size_t at;
+
+	while (path->len && path->data[path->len - 1] == '/')
+		path->len--;
+	for (at = path->len; at && path->data[at - 1] != '/'; at--)
+		;
+	path->len = at;
+	return slice_of(path->data + at, strcspn((const char *)path->data + at, "/"));
+}
+
 /*
- * What the target of a link means as a revision: "EXPR", or a path that ends in "@rev/EXPR". -EINVAL when it is
- * neither.
+ * What the target of a link means as a revision: "EXPR", or a path that ends in "@rev/EXPR" or "@tag/NAME". -EINVAL when
+ * it is neither.
  */
 static int target_rev(struct mount *m, const char *target, mvcc_rev_t *rev)
 {
-	const char *expr = strrchr(target, '/');
-	size_t len = strlen(m->config->revname);
+	struct slice rest = slice_str(target), expr = last_name(&rest), dir;
 	bool moving;
 
-	if (!expr)
-		return past_resolve(m->db, slice_str(target), rev, &moving);
-	if ((size_t)(expr - target) < len || strncmp(expr - len, m->config->revname, len) != 0 ||
-	    ((size_t)(expr - target) > len && expr[-(ptrdiff_t)len - 1] != '/'))
-		return -EINVAL;
-	return past_resolve(m->db, slice_str(expr + 1), rev, &moving);
+	if (rest.len) {
+		dir = last_name(&rest);
+		if (!slice_eq(dir, slice_str(m->config->revname)) && !slice_eq(dir, slice_str("@tag")))
+			return -EINVAL;
+	}
+	return past_resolve(m->db, expr, rev, &moving);
 }
 
 static void run_tag(struct call *c)
@@ -183,12 +196,30 @@ static void run_untag(struct call *c)
 	reply_err(c->req, mvcc_unpin(mount_of(c->req)->db, c->name));
 }
 
+/*
+ * `ln -sfn` and `mv` replace what has the name. The revision that is named anew has a name at every moment, so if we are
+ * killed in between nothing of history is lost: it is still called `from` then.
+ */
+static int retag(struct mvcc *db, const char *from, const char *to, bool replace)
+{
+	int err = mvcc_pin_rename(db, from, to);
+
+	if (err != -EEXIST || !replace || strcmp(from, to) == 0)
+		return err;
+	err = mvcc_unpin(db, to);
+	return err && err != -ENOENT ? err : mvcc_pin_rename(db, from, to);
+}
+
 static void run_retag(struct call *c)
 {
+	struct mvcc_pin pin;
 	int err = expr_is_reserved_form(slice_str(c->name2)) ? -EINVAL : 0;
 
 	if (!err)
-		err = mvcc_pin_rename(mount_of(c->req)->db, c->name, c->name2);
+		err = mvcc_pin_get(mount_of(c->req)->db, c->name,
+				   &pin); /* before another is taken away for it */
+	if (!err)
+		err = retag(mount_of(c->req)->db, c->name, c->name2, !(c->flags & RENAME_NOREPLACE));
 	reply_err(c->req, err);
 }
 
@@ -211,7 +242,7 @@ static void tagdir_change(struct call *c)
 			reply_err(c->req, -EXDEV);
 			return;
 		}
-		if (c->flags & ~1u) { /* RENAME_NOREPLACE is what it does anyway */
+		if (c->flags & ~(unsigned)RENAME_NOREPLACE) {
 			reply_err(c->req, -EINVAL);
 			return;
 		}

@@ -59,7 +59,14 @@ refuses "no directory among them" "Operation not permitted" mkdir @tag/x
 succeeds "mv gives another name" mv @tag/v1 @tag/v2
 equal "which is there at once" "two" "$(cat @rev/v2/f)"
 refuses "the old one is not" "No such file" cat @rev/v1/f
-refuses "no name is taken from another" "File exists" mv -T @tag/v2 @tag/now
+succeeds "of a tag" ln -s ../@tag/v2 @tag/same
+succeeds "with a slash at its end" ln -s ../@rev/3/ @tag/slash
+equal "mean the same" "../@rev/3 ../@rev/3" "$(readlink @tag/{same,slash} | xargs)"
+succeeds "ln -sfn moves a tag" ln -sfn ../@rev/5 @tag/same
+equal "to where it was told" "../@rev/5" "$(readlink @tag/same)"
+succeeds "mv replaces one" mv -T @tag/slash @tag/same
+equal "by the other" "../@rev/3" "$(readlink @tag/same)"
+rm @tag/same
 succeeds "rm takes it away" rm @tag/three
 equal "gone" "five now v2" "$(ls @tag | xargs)"
 mvccctl tag made 4 >/dev/null
