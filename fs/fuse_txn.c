@@ -156,8 +156,12 @@ static void reply_committed(struct commit_job *job, mvcc_rev_t rev)
 static void commit_run(void *arg)
 {
 	struct commit_job *job = arg;
-	mvcc_rev_t before = mvcc_current(job->m->db), rev = 0;
-	int err = ns_txn_commit(job->txn, &job->asker.who, &rev);
+	mvcc_rev_t before, rev = 0;
+	int err;
+
+	notify_write_back(job->m); /* what programs have written through mappings counts as before the commit */
+	before = mvcc_current(job->m->db);
+	err = ns_txn_commit(job->txn, &job->asker.who, &rev);
 
 	if (err) {
 		reply_err(job->req, err);
