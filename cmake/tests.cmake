@@ -15,7 +15,7 @@ set(mount_timeout_s 900)
 if(MVCCFS_SANITIZE)
 	set(unit_timeout_s 900)
 	set(mount_timeout_s 1800)
-	list(APPEND test_env MODEL_OPS=5000 KILL_ROUNDS=10)
+	list(APPEND test_env MODEL_OPS=5000 KILL_ROUNDS=10 TXN_OPS=150 REVERT_ROUNDS=5 DIFF_ROUNDS=5)
 endif()
 
 file(GLOB support_sources CONFIGURE_DEPENDS tests/*.c tests/engines/*.c)

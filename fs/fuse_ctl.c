@@ -105,14 +105,7 @@ static void ctl_write(fuse_req_t req, struct node *node, struct handle *h, const
 static int ctl_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
 {
 	(void)node;
-	*attr = (struct ns_attr){
-		.mode = S_IFREG | 0600,
-		.uid = (uint32_t)m->owner,
-		.nlink = 1,
-		.atime_ns = m->started_ns,
-		.mtime_ns = m->started_ns,
-		.ctime_ns = m->started_ns,
-	};
+	own_attr(m, S_IFREG | 0600, attr);
 	return 0;
 }
 

@@ -188,6 +188,18 @@ int node_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
 	return kind_of(node)->getattr(m, node, attr);
 }
 
+void own_attr(struct mount *m, uint32_t mode, struct ns_attr *attr)
+{
+	*attr = (struct ns_attr){
+		.mode = mode,
+		.uid = (uint32_t)m->owner,
+		.nlink = S_ISDIR(mode) ? 2 : 1,
+		.atime_ns = m->started_ns,
+		.mtime_ns = m->started_ns,
+		.ctime_ns = m->started_ns,
+	};
+}
+
 void entry_of(struct mount *m, struct node *node, const struct ns_attr *attr, double timeout,
 	      struct fuse_entry_param *e)
 {

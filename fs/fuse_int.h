@@ -196,6 +196,9 @@ void stat_of(uint64_t ino, const struct ns_attr *attr, struct stat *st);
 int64_t ns_of(struct timespec ts);
 int node_getattr(struct mount *m, struct node *node, struct ns_attr *attr);
 
+/* Attributes of what is no tree's: the mount's owner has it, and it is as old as the mount. */
+void own_attr(struct mount *m, uint32_t mode, struct ns_attr *attr);
+
 /* The entry of a node whose lookup is counted already; `timeout` of its name, in seconds. */
 void entry_of(struct mount *m, struct node *node, const struct ns_attr *attr, double timeout,
 	      struct fuse_entry_param *e);

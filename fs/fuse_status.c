@@ -11,14 +11,8 @@
 static int status_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
 {
 	(void)node;
-	*attr = (struct ns_attr){
-		.mode = S_IFREG | 0444,
-		.uid = (uint32_t)m->owner,
-		.nlink = 1,
-		.atime_ns = m->started_ns,
-		.mtime_ns = ns_time_ns(),
-		.ctime_ns = m->started_ns,
-	};
+	own_attr(m, S_IFREG | 0444, attr);
+	attr->mtime_ns = ns_time_ns();
 	return 0;
 }
 

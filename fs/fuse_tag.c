@@ -66,14 +66,7 @@ const struct kind kind_tag = {
 static int tagdir_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
 {
 	(void)node;
-	*attr = (struct ns_attr){
-		.mode = S_IFDIR | 0755,
-		.uid = (uint32_t)m->owner,
-		.nlink = 2,
-		.atime_ns = m->started_ns,
-		.mtime_ns = m->started_ns,
-		.ctime_ns = m->started_ns,
-	};
+	own_attr(m, S_IFDIR | 0755, attr);
 	return 0;
 }
 

@@ -159,7 +159,8 @@ static void commit_run(void *arg)
 	mvcc_rev_t before, rev = 0;
 	int err;
 
-	notify_write_back(job->m); /* what programs have written through mappings counts as before the commit */
+	notify_write_back(
+		job->m); /* what programs have written through mappings counts as before the commit */
 	before = mvcc_current(job->m->db);
 	err = ns_txn_commit(job->txn, &job->asker.who, &rev);
 
@@ -332,15 +333,7 @@ const struct kind kind_txn_file = {
 static int txns_getattr(struct mount *m, struct node *node, struct ns_attr *attr)
 {
 	(void)node;
-	/* Whoever may come here may begin; who may end is asked then. */
-	*attr = (struct ns_attr){
-		.mode = S_IFDIR | 0777,
-		.uid = (uint32_t)m->owner,
-		.nlink = 2,
-		.atime_ns = m->started_ns,
-		.mtime_ns = m->started_ns,
-		.ctime_ns = m->started_ns,
-	};
+	own_attr(m, S_IFDIR | 0777, attr); /* whoever may come here may begin; who may end is asked then */
 	return 0;
 }
 

@@ -66,6 +66,9 @@ int ns_at_getattr(struct mvcc_view *view, uint64_t ino, struct ns_attr *out);
 /* The inode that `name` in `dir` means. -ENOTDIR if `dir` is none. */
 int ns_at_lookup(struct mvcc_view *view, uint64_t dir, struct slice name, uint64_t *out);
 
+/* Takes the first name off a path, and slashes before it; false if there is none. */
+bool ns_path_take(struct slice *path, struct slice *name);
+
 /* The inode at `path`, from the root; leading, double and trailing '/' are ignored; no link is followed. */
 int ns_at_walk(struct mvcc_view *view, struct slice path, uint64_t *out);
 

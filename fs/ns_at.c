@@ -123,29 +123,30 @@ int ns_at_lookup(struct mvcc_view *view, uint64_t dir, struct slice name, uint64
 	return src_lookup((struct ns_src){ .view = view }, dir, name, out);
 }
 
+bool ns_path_take(struct slice *path, struct slice *name)
+{
+	size_t n = 0;
+
+	while (path->len && path->data[0] == '/')
+		*path = slice_of(path->data + 1, path->len - 1);
+	while (n < path->len && path->data[n] != '/')
+		n++;
+	*name = slice_of(path->data, n);
+	*path = slice_of(path->data + n, path->len - n);
+	return n > 0;
+}
+
 int ns_at_walk(struct mvcc_view *view, struct slice path, uint64_t *out)
 {
 	uint64_t ino = NS_ROOT;
-	int err;
+	struct slice name;
+	int err = 0;
 
-	for (;;) {
-		size_t n = 0;
-
-		while (path.len && path.data[0] == '/')
-			path = slice_of(path.data + 1, path.len - 1);
-		if (path.len == 0)
-			break;
-		while (n < path.len && path.data[n] != '/')
-			n++;
-		if (n > NS_NAME_MAX)
-			return -ENAMETOOLONG;
-		err = ns_at_lookup(view, ino, slice_of(path.data, n), &ino);
-		if (err)
-			return err;
-		path = slice_of(path.data + n, path.len - n);
-	}
-	*out = ino;
-	return 0;
+	while (!err && ns_path_take(&path, &name))
+		err = name.len > NS_NAME_MAX ? -ENAMETOOLONG : ns_at_lookup(view, ino, name, &ino);
+	if (!err)
+		*out = ino;
+	return err;
 }
 
 /* Puts "/name" in front of what `path` holds. */

@@ -86,27 +86,13 @@ static int step_into(struct mvcc *db, const struct stretches *dirs, struct slice
 	return err;
 }
 
-/* Takes the next component off a path. */
-static bool next_component(struct slice *path, struct slice *name)
-{
-	size_t n = 0;
-
-	while (path->len && path->data[0] == '/')
-		*path = slice_of(path->data + 1, path->len - 1);
-	while (n < path->len && path->data[n] != '/')
-		n++;
-	*name = slice_of(path->data, n);
-	*path = slice_of(path->data + n, path->len - n);
-	return n > 0;
-}
-
 static int path_stretches(struct mvcc *db, struct slice path, struct stretches *out)
 {
 	struct stretches s = { 0 };
 	struct slice name;
 	int err = stretch_add(&s, MVCC_REV_FIRST, UINT64_MAX, NS_ROOT);
 
-	while (!err && next_component(&path, &name)) {
+	while (!err && ns_path_take(&path, &name)) {
 		struct stretches below = { 0 };
 
 		err = name.len > NS_NAME_MAX ? -ENAMETOOLONG : step_into(db, &s, name, &below);

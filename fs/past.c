@@ -298,20 +298,6 @@ int past_may_read(struct ns *ns, struct mvcc_view *view, uint64_t ino, const str
 
 /* ---- who may know of a change ------------------------------------------------------------------ */
 
-/* Takes the first name off a path; false if there is none. */
-static bool take_name(struct slice *path, struct slice *name)
-{
-	size_t n = 0;
-
-	while (path->len && path->data[0] == '/')
-		*path = slice_of(path->data + 1, path->len - 1);
-	while (n < path->len && path->data[n] != '/')
-		n++;
-	*name = slice_of(path->data, n);
-	*path = slice_of(path->data + n, path->len - n);
-	return n > 0;
-}
-
 /* A name in a directory, in a view or (NULL) in the live tree. */
 static int child_of(struct ns *ns, struct mvcc_view *view, uint64_t dir, struct slice name,
 		    struct ns_attr *out)
@@ -332,7 +318,7 @@ static int may_reach(struct ns *ns, struct mvcc_view *view, struct slice path, c
 	struct slice name, last;
 	int err = view ? ns_at_getattr(view, NS_ROOT, &attr) : ns_getattr(ns, NS_ROOT, &attr);
 
-	if (err || !take_name(&path, &name))
+	if (err || !ns_path_take(&path, &name))
 		return err;
 	for (;;) {
 		if (!S_ISDIR(attr.mode))
@@ -341,7 +327,7 @@ static int may_reach(struct ns *ns, struct mvcc_view *view, struct slice path, c
 		if (err)
 			return err;
 		last = name;
-		if (!take_name(&path, &name))
+		if (!ns_path_take(&path, &name))
 			return 0;
 		err = child_of(ns, view, attr.ino, last, &attr);
 		if (err)
