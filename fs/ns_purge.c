@@ -227,15 +227,19 @@ static int put_range(struct purge *p, struct slice start, struct slice end)
 	return err;
 }
 
-static int put_kind(struct purge *p, uint8_t kind, uint64_t ino)
+/* The rows of one kind that inodes with numbers first .. last have: they are neighbours. */
+static int put_kind(struct purge *p, uint8_t kind, uint64_t first, uint64_t last)
 {
-	struct buf start = { 0 }, end = { 0 };
-	int err = row_bounds(kind, ino, &start, &end);
+	struct buf start = { 0 }, end = { 0 }, other = { 0 };
+	int err = row_bounds(kind, first, &start, &other);
 
+	if (!err)
+		err = row_bounds(kind, last, &other, &end);
 	if (!err)
 		err = put_range(p, slice_buf(&start), slice_buf(&end));
 	buf_release(&start);
 	buf_release(&end);
+	buf_release(&other);
 	return err;
 }
 
@@ -253,17 +257,46 @@ static int put_key(struct purge *p, struct slice key)
 	return err;
 }
 
-static int put_inode(struct purge *p, uint64_t ino)
+static int put_run(struct purge *p, uint64_t first, uint64_t last)
 {
 	static const uint8_t kinds[] = { ROW_DIRENT, ROW_EXTENT, ROW_LINK, ROW_XATTR };
-	struct buf key = { 0 };
-	int err = row_inode_key(&key, ino);
+	struct buf start = { 0 }, end = { 0 };
+	int err = row_inode_key(&start, first);
 
 	if (!err)
-		err = put_key(p, slice_buf(&key));
+		err = row_inode_key(&end, last);
+	if (!err)
+		err = buf_put_u8(&end, 0);
+	if (!err)
+		err = put_range(p, slice_buf(&start), slice_buf(&end));
 	for (size_t i = 0; i < sizeof(kinds) && !err; i++)
-		err = put_kind(p, kinds[i], ino);
-	buf_release(&key);
+		err = put_kind(p, kinds[i], first, last);
+	buf_release(&start);
+	buf_release(&end);
+	return err;
+}
+
+static int ino_cmp(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* In order of numbers, those that follow each other as one: a tree that was made at once is a few ranges. */
+static int put_inodes(struct purge *p, uint64_t *sorted)
+{
+	size_t i = 0;
+	int err = 0;
+
+	qsort(sorted, p->inos.n, sizeof(*sorted), ino_cmp);
+	while (!err && i < p->inos.n) {
+		size_t first = i;
+
+		while (i + 1 < p->inos.n && sorted[i + 1] == sorted[i] + 1)
+			i++;
+		err = put_run(p, sorted[first], sorted[i++]);
+	}
 	return err;
 }
 
@@ -326,7 +359,7 @@ static int put_name(struct purge *p, struct slice key)
 	err = mvcc_history(p->db, key, dirent_others, &only);
 	if (err == -ENOENT)
 		err = 0;
-	if (err || only.others)
+	if (err || only.others) /* of a purge: or it means something again, since what is there was removed */
 		return err;
 	p->gone_names++;
 	return put_key(p, key);
@@ -416,29 +449,58 @@ static int purge_ranges(struct purge *p, const struct mvcc_story *story, mvcc_re
 	return err;
 }
 
-static int ino_cmp(const void *a, const void *b)
+static void forget_gathered(struct purge *p)
 {
-	const uint64_t *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
+	inos_release(&p->inos);
+	p->inos = (struct inos){ 0 };
+	buf_clear(&p->names);
+	p->gone_names = 0;
 }
 
-static int purge_all(struct purge *p, struct slice path, const struct mvcc_story *story, bool dry_run,
+/* With the tree standing still: nothing comes into a directory between what is found there and its removal. */
+struct removal {
+	struct purge *p;
+	struct slice path;
+};
+
+static int gather_and_remove(void *arg, struct mvcc_txn *txn)
+{
+	struct removal *r = arg;
+	int err;
+
+	forget_gathered(r->p);
+	err = gather(r->p, r->path);
+	return err ? err : remove_live(r->p, txn);
+}
+
+/* Gives what was found to the caller, who has a copy to sort. */
+static int tell(struct purge *p, struct ns_purged *out)
+{
+	out->inos = calloc(p->inos.n + 1, sizeof(*out->inos));
+	if (!out->inos)
+		return -ENOMEM;
+	if (p->inos.n)
+		memcpy(out->inos, p->inos.at, p->inos.n * sizeof(*out->inos));
+	out->n = p->inos.n;
+	return 0;
+}
+
+static int purge_all(struct purge *p, struct slice path, const struct mvcc_story *story,
 		     struct ns_purged *out)
 {
-	mvcc_rev_t before, removed = 0;
-	int err = gather(p, path);
+	struct removal r = { p, path };
+	mvcc_rev_t before = mvcc_current(p->db), removed = 0;
+	int err = ns_side_run_still(p->ns, gather_and_remove, &r, story, &removed);
 
-	for (size_t i = 0; i < p->inos.n && !err; i++)
-		err = put_inode(p, p->inos.at[i]);
+	if (err)
+		return err;
+	if (removed > before)
+		out->removed_rev = removed;
+	err = tell(p, out);
 	if (!err)
 		err = put_names(p);
-	if (err || dry_run)
-		return err;
-	before = mvcc_current(p->db);
-	err = ns_side_run(p->ns, remove_live, p, story, &removed);
-	if (!err && removed > before)
-		out->removed_rev = removed;
+	if (!err)
+		err = put_inodes(p, out->inos);
 	return err ? err : purge_ranges(p, story, &out->rev);
 }
 
@@ -446,17 +508,19 @@ int ns_purge(struct ns *ns, struct slice path, const struct mvcc_story *story, b
 	     struct ns_purged *out)
 {
 	struct purge p = { .ns = ns, .db = ns_db(ns) };
-	struct ns_purged purged = { 0 };
-	int err = purge_all(&p, path, story, dry_run, &purged);
+	int err;
 
-	if (!err) {
-		purged.n = p.inos.n;
-		purged.names = p.gone_names;
-		purged.inos = p.inos.at;
-		p.inos.at = NULL;
-		qsort(purged.inos, purged.n, sizeof(purged.inos[0]), ino_cmp);
-		*out = purged;
+	*out = (struct ns_purged){ 0 };
+	if (dry_run) {
+		err = gather(&p, path);
+		if (!err)
+			err = put_names(&p);
+		if (!err)
+			err = tell(&p, out);
+	} else {
+		err = purge_all(&p, path, story, out);
 	}
+	out->names = p.gone_names;
 	inos_release(&p.inos);
 	buf_release(&p.names);
 	buf_release(&p.ranges);

@@ -23,7 +23,7 @@ void ns_purged_release(struct ns_purged *p);
 /*
  * Purges `path`, of what is in a revision (ns_settle_all() before). First what is there now is removed as by unlink, as a revision of its own, so that whoever has it open goes on
  * without a name; then history goes. `dry_run`: only tells what would. The bytes leave the disk in the background:
- * mvcc_compact_wait(). Returns 0; -ENOENT if nothing readable ever had the path; -EINVAL for the root; or what the store says, and
+ * mvcc_compact_wait(). `*out` is set in any case, as far as it came, and released by the caller. Returns 0; -ENOENT if nothing readable ever had the path; -EINVAL for the root; or what the store says, and
  * then asking again goes on.
  */
 int ns_purge(struct ns *ns, struct slice path, const struct mvcc_story *story, bool dry_run,

@@ -140,7 +140,7 @@ static int fill(struct ns *ns, ns_side_fn *fn, void *arg, struct mvcc_txn **out)
 	return err;
 }
 
-static int run_frozen(struct ns *ns, ns_side_fn *fn, void *arg, const struct mvcc_story *story,
+int ns_side_run_still(struct ns *ns, ns_side_fn *fn, void *arg, const struct mvcc_story *story,
 		      mvcc_rev_t *rev)
 {
 	struct mvcc_txn *txn;
@@ -166,7 +166,7 @@ int ns_side_run(struct ns *ns, ns_side_fn *fn, void *arg, const struct mvcc_stor
 
 	for (unsigned try = 0; try < TRIES_MAX && err == MVCC_ECONFLICT; try++) {
 		if (try >= TRIES_FREE) {
-			err = run_frozen(ns, fn, arg, story, rev);
+			err = ns_side_run_still(ns, fn, arg, story, rev);
 			continue;
 		}
 		err = ns_settle_all(ns); /* so that it is seen; what comes now is settled by the commit */

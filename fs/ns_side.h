@@ -32,6 +32,10 @@ int ns_side_try(struct ns *ns, struct mvcc_txn *txn, const struct mvcc_story *st
 typedef int ns_side_fn(void *arg, struct mvcc_txn *txn);
 int ns_side_run(struct ns *ns, ns_side_fn *fn, void *arg, const struct mvcc_story *story, mvcc_rev_t *rev);
 
+/* The same with the tree standing still from the beginning: what `fn` finds, also without reading it in `txn`, stays so. */
+int ns_side_run_still(struct ns *ns, ns_side_fn *fn, void *arg, const struct mvcc_story *story,
+		      mvcc_rev_t *rev);
+
 /*
  * The inodes that are open for writing: pages of theirs may be with the kernel alone, if they are mapped. Gives the
  * array.

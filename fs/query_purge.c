@@ -31,7 +31,7 @@ static void tell_mount(const struct query_env *env, const struct ns_purged *p)
 		query_changed(env, p->removed_rev);
 	if (p->rev)
 		query_changed(env, p->rev);
-	if (env->purged)
+	if (env->purged && p->removed_rev + p->rev)
 		env->purged(env->changed_arg, p->inos, p->n);
 }
 
@@ -48,19 +48,20 @@ static int purge(const struct query_env *env, struct json_object *req, struct sl
 	err = query_settle(env);
 	if (!err)
 		err = ns_purge(env->ns, path, &story, dry_run, &purged);
+	tell_mount(env, &purged); /* also of what was done before it failed */
 	if (!err && !dry_run) {
-		tell_mount(env, &purged);
 		task_phase(&task, "the files of the database");
 		waits = mvcc_compact_wait(env->db);
 	}
 	task_end(&task);
+	/* Another error of the wait means that the store goes on with it by itself. */
 	if (err)
-		return refuse(reply, err,
-			      err == -ENOENT ? "no revision has anything of that path" :
-			      err == -EINVAL ? "the root cannot be purged" :
-					       mvcc_strerror(err));
-	/* Another error means that the store goes on with it by itself. */
-	err = tell_purged(&purged, dry_run, waits != 0, reply);
+		err = refuse(reply, err, "%s",
+			     err == -ENOENT ? "no revision has anything of that path" :
+			     err == -EINVAL ? "the root cannot be purged" :
+					      mvcc_strerror(err));
+	else
+		err = tell_purged(&purged, dry_run, waits != 0, reply);
 	ns_purged_release(&purged);
 	return err;
 }

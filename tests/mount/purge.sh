@@ -50,6 +50,22 @@ exits "which ends when it is asked for again" 0 mvccctl purge --yes keys
 equal "exports are without it" "keys.txt" "$(mvccctl export 8 | tar -tf - | sed 's:/$::; s:^\./::' | grep -v '^\.*$' | xargs)"
 succeeds "the log can be read from its beginning" mvccctl log 1..head
 succeeds "revisions that changed it can be compared" bash -c 'mvccctl diff 2..9 >/dev/null || [ $? -eq 1 ]'
+
+# Files that are made in the directory while it is purged go with it, or fail; none is left without a name.
+mkdir busy
+for i in $(seq 300); do echo "$secret $i" >"busy/f$i"; done
+(
+	i=0
+	while [ -d busy ] && [ $i -lt 100000 ]; do
+		i=$((i + 1))
+		echo "$secret late $i" >"busy/n$i"
+	done
+) 2>/dev/null &
+until_true "files are being made" [ -e busy/n20 ]
+exits "a directory that is being filled is purged" 0 mvccctl purge --yes busy
+wait
+exits "and nothing of it is left over" 0 mvccctl check
+exits "nor found" 1 mvccctl grep "$secret"
 cd /
 
 found() { # is the secret in a file of the database?
