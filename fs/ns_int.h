@@ -328,7 +328,6 @@ int expect_exists(struct mvcc_txn *txn, uint64_t ino); /* the inode's row */
 int put_dirent(struct mvcc_txn *txn, uint64_t dir, struct slice name, uint64_t ino, uint8_t type,
 	       mvcc_lease_t lease);
 int put_link(struct mvcc_txn *txn, uint64_t ino, uint64_t dir, struct slice name, mvcc_lease_t lease);
-int expect_exists(struct mvcc_txn *txn, uint64_t ino); /* the inode's row */
 
 /* ---- one change ------------------------------------------------------------------------------ */
 

@@ -1,5 +1,7 @@
 #include "fs/query_int.h"
 
+#include "fs/text.h"
+
 #include "fs/expr.h"
 #include "fs/ns_side.h"
 
@@ -184,6 +186,25 @@ void query_story(const struct query_env *env, struct json_object *req, const cha
 		.session = text_member(req, "session"),
 		.message = text_member(req, "message"),
 	};
+}
+
+int add_when(struct json_object *o, mvcc_rev_t rev, int64_t time_ns)
+{
+	char time[64];
+	int err;
+
+	format_time(time_ns, time);
+	err = json_add_u64(o, "rev", rev);
+	if (!err)
+		err = json_add_str(o, "time", time);
+	return err ? err : json_add_i64(o, "time_ns", time_ns);
+}
+
+int add_labels(struct json_object *o, const struct mvcc_story *story)
+{
+	int err = story->session[0] ? json_add_str(o, "session", story->session) : 0;
+
+	return !err && story->message[0] ? json_add_str(o, "message", story->message) : err;
 }
 
 int live_walk(struct ns *ns, struct slice path, struct ns_attr *out)

@@ -86,6 +86,10 @@ const char *rev_member(struct json_object *req, const char *key);
 void query_story(const struct query_env *env, struct json_object *req, const char *op, struct slice path,
 		 struct mvcc_story *out);
 
+/* Add members: "rev", "time" and "time_ns"; "session" and "message", so far as there are any. 0 or -ENOMEM. */
+int add_when(struct json_object *o, mvcc_rev_t rev, int64_t time_ns);
+int add_labels(struct json_object *o, const struct mvcc_story *story);
+
 /* The inode that a path means in the live tree, what is not committed yet included. No link is followed. */
 int live_walk(struct ns *ns, struct slice path, struct ns_attr *out);
 

@@ -23,15 +23,8 @@ struct log_query {
 static int fill_entry(struct json_object *o, const struct mvcc_entry *e, uint64_t changes)
 {
 	const struct mvcc_story *s = &e->story;
-	char time[64];
-	int err;
+	int err = add_when(o, e->rev, e->time_ns);
 
-	format_time(e->time_ns, time);
-	err = json_add_u64(o, "rev", e->rev);
-	if (!err)
-		err = json_add_str(o, "time", time);
-	if (!err)
-		err = json_add_i64(o, "time_ns", e->time_ns);
 	if (!err)
 		err = json_add_u64(o, "uid", s->uid);
 	if (!err)
@@ -46,10 +39,8 @@ static int fill_entry(struct json_object *o, const struct mvcc_entry *e, uint64_
 		err = json_add_bytes(o, "path", s->path);
 	if (!err && s->path2.len)
 		err = json_add_bytes(o, "path2", s->path2);
-	if (!err && s->session[0])
-		err = json_add_str(o, "session", s->session);
-	if (!err && s->message[0])
-		err = json_add_str(o, "message", s->message);
+	if (!err)
+		err = add_labels(o, s);
 	if (!err)
 		err = json_add_u64(o, "changes", changes);
 	return err;

@@ -18,15 +18,8 @@ struct watch_query {
 static int fill_change(struct json_object *o, const struct ns_change *c)
 {
 	const struct mvcc_story *s = c->story;
-	char time[64];
-	int err;
+	int err = add_when(o, c->rev, c->time_ns);
 
-	format_time(c->time_ns, time);
-	err = json_add_u64(o, "rev", c->rev);
-	if (!err)
-		err = json_add_str(o, "time", time);
-	if (!err)
-		err = json_add_i64(o, "time_ns", c->time_ns);
 	if (!err)
 		err = json_add_str(o, "kind", c->kind);
 	if (!err)
@@ -41,10 +34,8 @@ static int fill_change(struct json_object *o, const struct ns_change *c)
 		err = json_add_u64(o, "pid", s->pid);
 	if (!err)
 		err = json_add_bytes(o, "comm", slice_str(s->comm));
-	if (!err && s->session[0])
-		err = json_add_str(o, "session", s->session);
-	if (!err && s->message[0])
-		err = json_add_str(o, "message", s->message);
+	if (!err)
+		err = add_labels(o, s);
 	return err;
 }
 
